@@ -1,0 +1,1 @@
+"""The embedded broker: one process, no set-up."""

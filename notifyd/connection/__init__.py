@@ -1,0 +1,1 @@
+"""The life of one client, from its first byte to its last."""

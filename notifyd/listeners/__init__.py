@@ -1,0 +1,1 @@
+"""What accepts clients: WebSocket, device link, HTTP."""

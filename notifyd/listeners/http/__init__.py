@@ -1,0 +1,1 @@
+"""The HTTP listener: API, page, tree, health."""

@@ -1,0 +1,62 @@
+"""The nouns that every part of a node shares."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NewType
+
+import trio
+
+from protocol.position import Position
+from protocol.topics import Pattern
+
+SessionId = NewType("SessionId", str)
+"""Names a client across its connections; unguessable, so that knowing it and being its user is enough to resume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a client is and what its token allows.
+
+    `user` is "" for an anonymous client. `expires_s` is Unix time, None where nothing expires. `topics` are subscribed
+    when the client connects.
+    """
+
+    user: str
+    anonymous: bool = False
+    subscribe: tuple[Pattern, ...] = ()
+    publish: tuple[Pattern, ...] = ()
+    topics: tuple[str, ...] = ()
+    expires_s: float | None = None
+    token_id: str | None = None
+
+
+ANONYMOUS = Identity(user="", anonymous=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message as the broker accepted it.
+
+    `time_ms` is Unix time. `position` is None where the topic keeps no history; `sender` where a backend published it.
+    `origin` names the session whose own connection is left out of the delivery, None where all receive it.
+    """
+
+    topic: str
+    data: Any
+    time_ms: int
+    position: Position | None = None
+    sender: str | None = None
+    origin: SessionId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The two clocks of a node: one for measuring, one for telling the time to others. Tests hand in their own."""
+
+    monotonic_s: Callable[[], float] = field(default=trio.current_time)
+    unix_s: Callable[[], float] = field(default=time.time)
+
+    def unix_ms(self) -> int:
+        """Return the time of day in milliseconds since the Unix epoch."""
+        return int(self.unix_s() * 1000)

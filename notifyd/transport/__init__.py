@@ -1,0 +1,1 @@
+"""The sockets notifyd owns, and the two transports on them."""

@@ -1,0 +1,84 @@
+"""The four forms in which an encoded message leaves a node, and the bytes around it in each.
+
+A server's WebSocket frames are unmasked (RFC 6455 section 5.1), so one frame's bytes are shared by every receiver.
+
+Source: spec/wire.md, "Transports"; RFC 6455 section 5.2.
+"""
+
+from enum import IntEnum
+
+from protocol.codec import FrameType, encode_frame
+from protocol.errors import CloseCode
+
+MAX_CLOSE_REASON_BYTES = 123
+"""A control frame carries at most 125 bytes, two of which are the close code (RFC 6455 section 5.5)."""
+
+
+class Encoding(IntEnum):
+    """How a message is written down."""
+
+    JSON = 0
+    MSGPACK = 1
+
+
+class Opcode(IntEnum):
+    """The WebSocket opcodes of RFC 6455 section 5.2."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class Form(IntEnum):
+    """A transport and an encoding: everything that decides the bytes of an outgoing message."""
+
+    WEBSOCKET_JSON = 0
+    WEBSOCKET_MSGPACK = 1
+    DEVICE_JSON = 2
+    DEVICE_MSGPACK = 3
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of this form's messages."""
+        return Encoding(self & 1)
+
+    @property
+    def is_device(self) -> bool:
+        """Whether this form goes to a device link."""
+        return self >= Form.DEVICE_JSON
+
+
+def to_wire(form: Form, payload: bytes, timestamp_ms: int) -> bytes:
+    """Wrap an encoded message for its form; `timestamp_ms` (Unix time) stands in the header where the form has one."""
+    if form == Form.WEBSOCKET_JSON:
+        return websocket_frame(Opcode.TEXT, payload)
+    if form.is_device:
+        return encode_frame(_FRAME_TYPES[form.encoding], payload, timestamp_ms)
+    return websocket_frame(Opcode.BINARY, encode_frame(FrameType.MSGPACK, payload, timestamp_ms))
+
+
+def heartbeat_to_wire(form: Form, heartbeat: bytes) -> bytes:
+    """Wrap 16 heartbeat bytes for their form: always a binary message on WebSocket, bare on a device link."""
+    return heartbeat if form.is_device else websocket_frame(Opcode.BINARY, heartbeat)
+
+
+def websocket_frame(opcode: Opcode, payload: bytes) -> bytes:
+    """Build one final, unmasked WebSocket frame."""
+    size_bytes = len(payload)
+    if size_bytes < 126:
+        return bytes((0x80 | opcode, size_bytes)) + payload
+    if size_bytes < 65536:
+        return bytes((0x80 | opcode, 126)) + size_bytes.to_bytes(2, "big") + payload
+    return bytes((0x80 | opcode, 127)) + size_bytes.to_bytes(8, "big") + payload
+
+
+def close_frame(code: CloseCode, reason: str) -> bytes:
+    """Build a WebSocket Close frame; the reason is cut at a character where it is longer than a control frame holds."""
+    text = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
+    return websocket_frame(Opcode.CLOSE, code.to_bytes(2, "big") + text)
+
+
+_FRAME_TYPES = {Encoding.JSON: FrameType.JSON, Encoding.MSGPACK: FrameType.MSGPACK}

@@ -1,0 +1,36 @@
+"""Where a subscriber stands in a topic: an epoch and an offset, and what the next message means for it.
+
+Source: spec/wire.md, "Positions".
+"""
+
+from enum import Enum
+
+import msgspec
+
+
+class Continuity(Enum):
+    """What a newly arrived position is, seen from the last one."""
+
+    NEXT = "next"
+    DUPLICATE = "duplicate"
+    GAP = "gap"
+    NEW_EPOCH = "new epoch"
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """A place in a topic's history.
+
+    `epoch` names one unbroken life of the history; offsets count its messages from 1, and 0 stands before the first.
+    Positions of different epochs cannot be compared.
+    """
+
+    epoch: str
+    offset: int
+
+    def judge(self, arrived: "Position") -> Continuity:
+        """Say whether `arrived` follows this position, repeats the past, leaves a gap or belongs to another epoch."""
+        if arrived.epoch != self.epoch:
+            return Continuity.NEW_EPOCH
+        if arrived.offset <= self.offset:
+            return Continuity.DUPLICATE
+        return Continuity.NEXT if arrived.offset == self.offset + 1 else Continuity.GAP

@@ -1,0 +1,81 @@
+"""Topics (`orders:status`) and patterns over them (`orders:*`, `metrics:**`).
+
+Source: spec/wire.md, "Topics".
+"""
+
+import unicodedata
+
+MAX_TOPIC_BYTES = 255
+"""A topic's longest UTF-8 form: it fits one length byte, a log line and a Redis key comfortably."""
+
+SEPARATOR = ":"
+ONE_PART = "*"
+REST = "**"
+RESERVED_PREFIX = "$"
+
+
+def check_topic(topic: str) -> str:
+    """Return `topic` as it came; raise ValueError that says what is wrong when it is not a valid topic."""
+    _check_text(topic, "topic")
+    if ONE_PART in topic:
+        raise ValueError(f"topic {topic!r} contains '*', which stands only in patterns")
+    return topic
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether the topic belongs to the server (`$…`): clients may not publish to it."""
+    return topic.startswith(RESERVED_PREFIX)
+
+
+class Pattern:
+    """A compiled topic pattern: `*` is exactly one part, `**` (last only) is one part or more.
+
+    Raises ValueError on a pattern that is no pattern. Patterns are equal when their text is.
+    """
+
+    __slots__ = ("_parts", "_rest", "text")
+
+    def __init__(self, text: str) -> None:
+        _check_text(text, "pattern")
+        parts = text.split(SEPARATOR)
+        for place, part in enumerate(parts, start=1):
+            if part == REST and place != len(parts):
+                raise ValueError(f"pattern {text!r} has '**' before its last part")
+            if ONE_PART in part and part not in (ONE_PART, REST):
+                raise ValueError(f"pattern {text!r} mixes '*' with other characters in the part {part!r}")
+        self.text = text
+        self._rest = parts[-1] == REST
+        self._parts = parts[:-1] if self._rest else parts
+
+    def matches(self, topic: str) -> bool:
+        """Whether a valid topic is covered by this pattern."""
+        parts = topic.split(SEPARATOR)
+        if self._rest:
+            if len(parts) <= len(self._parts):
+                return False
+        elif len(parts) != len(self._parts):
+            return False
+        return all(own in (ONE_PART, part) for own, part in zip(self._parts, parts, strict=False))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
+
+
+def _check_text(text: str, kind: str) -> None:
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{kind} is not valid UTF-8 text") from None
+    if not 1 <= size_bytes <= MAX_TOPIC_BYTES:
+        raise ValueError(f"{kind} has {size_bytes} bytes; 1 to {MAX_TOPIC_BYTES} are allowed")
+    for character in text:
+        if character.isspace() or unicodedata.category(character) == "Cc":
+            raise ValueError(f"{kind} {text!r} contains {character!r}: no white space and no control characters")
+    if not all(text.split(SEPARATOR)):
+        raise ValueError(f"{kind} {text!r} has an empty part: parts are separated by single colons")
