@@ -29,3 +29,7 @@ class BrokerUnavailable(NotifydError):
     def __init__(self, reason: str, retry_after_s: float = 1.0) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class StreamBroken(NotifydError):
+    """A socket failed or was closed by this side: nothing can be sent or received on it any more."""
