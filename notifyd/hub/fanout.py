@@ -1,0 +1,71 @@
+"""One message to many connections: synchronous, encoded once, sent without waiting.
+
+`deliver` appends to outboxes; what arrives together is sent together by one `flush` per connection, in the same or the
+next step of the scheduler: nothing is held back for a timer.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from notifyd.events import Events
+from notifyd.hub.delivery import Delivery
+from notifyd.hub.outbox import Outbox
+from notifyd.hub.registry import Registry, Topic
+from notifyd.model import Notification
+
+
+class Fanout:
+    """Hands notifications to every subscriber of their topics on this node.
+
+    A core service: `run` sends what `deliver` queued. No method but `run` is a checkpoint.
+    """
+
+    def __init__(self, registry: Registry, events: Events) -> None:
+        self._registry = registry
+        self._events = events
+        self._touched: dict[Outbox, object] = {}
+        self._sender = trio.lowlevel.ParkingLot()
+
+    def deliver(self, batch: Sequence[Notification]) -> None:
+        """Queue notifications that arrived together, in order."""
+        topics = self._registry.topics
+        for notification in batch:
+            topic = topics.get(notification.topic)
+            if topic is None:
+                continue
+            if notification.position is not None:
+                topic.position = notification.position
+            delivery = Delivery.of(notification, topic.policy.overflow)
+            left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
+            self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+
+    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> None:
+        """Queue one delivery for a topic's subscribers, all but `left_out`."""
+        if left_out is None:
+            for outbox in topic.live:
+                outbox.put(delivery)
+        else:
+            for outbox in topic.live:
+                if outbox is not left_out:
+                    outbox.put(delivery)
+        for subscription in topic.catching_up.values():
+            if subscription.buffer is not None and subscription.subscriber.outbox is not left_out:
+                subscription.buffer.append(delivery)
+        self._events.count("messages_delivered", len(topic.live))
+        if not self._touched:
+            self._sender.unpark()
+        self._touched.update(topic.live)
+
+    def flush(self) -> None:
+        """Send everything queued by `deliver`: one non-blocking send a connection."""
+        touched, self._touched = self._touched, {}
+        for outbox in touched:
+            outbox.flush()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush whenever something was queued, until cancelled."""
+        task_status.started()
+        while True:
+            self.flush()
+            await self._sender.park()

@@ -1,0 +1,71 @@
+"""This node's interest in topics, told to the broker: for the first subscriber at once, after the last one late.
+
+A subscriber that leaves and comes back within `LINGER_S` costs the broker nothing, and the end of a connection never
+waits for the broker.
+"""
+
+import trio
+
+from notifyd.broker.base import Broker
+from notifyd.errors import BrokerUnavailable
+from notifyd.hub.registry import Registry
+
+LINGER_S = 1.0
+"""How long a topic without subscribers stays subscribed at the broker: longer than a page reload."""
+
+
+class Interest:
+    """Keeps the broker's subscriptions of this node equal to the registry's topics. `run` is a core service."""
+
+    def __init__(self, registry: Registry, broker: Broker) -> None:
+        self._registry = registry
+        self._broker = broker
+        self._subscribed: set[str] = set()
+        self._subscribing: dict[str, trio.Lock] = {}
+        self._idle: dict[str, float] = {}
+        self._wake = trio.Event()
+
+    async def acquire(self, topic: str) -> None:
+        """Return once the broker delivers the topic to this node. Raises BrokerUnavailable."""
+        self._idle.pop(topic, None)
+        if topic in self._subscribed:
+            return
+        lock = self._subscribing.setdefault(topic, trio.Lock())
+        try:
+            async with lock:
+                if topic not in self._subscribed:
+                    await self._broker.subscribe(topic)
+                    self._subscribed.add(topic)
+        finally:
+            if not lock.statistics().tasks_waiting and not lock.locked():
+                self._subscribing.pop(topic, None)
+
+    def release(self, topic: str) -> None:
+        """Note that a subscriber is gone; when it was the last, the broker is told after the linger time."""
+        if topic not in self._registry.topics and topic in self._subscribed:
+            self._idle[topic] = trio.current_time() + LINGER_S
+            self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Unsubscribe what has been idle long enough, until cancelled; what fails is tried again later."""
+        task_status.started()
+        while True:
+            if not self._idle:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await trio.sleep_until(min(self._idle.values(), default=trio.current_time()))
+            now_s = trio.current_time()
+            for topic in [topic for topic, due_s in self._idle.items() if due_s <= now_s]:
+                await self._unsubscribe(topic)
+
+    async def _unsubscribe(self, topic: str) -> None:
+        del self._idle[topic]
+        async with self._subscribing.setdefault(topic, trio.Lock()):
+            if topic in self._registry.topics:
+                return
+            try:
+                await self._broker.unsubscribe(topic)
+                self._subscribed.discard(topic)
+            except BrokerUnavailable as failure:
+                self._idle[topic] = trio.current_time() + failure.retry_after_s
+        self._subscribing.pop(topic, None)

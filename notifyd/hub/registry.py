@@ -1,0 +1,130 @@
+"""Who listens: every topic with its subscribers on this node, every session with its subscriber."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from notifyd.hub.delivery import Delivery
+from notifyd.hub.outbox import Outbox
+from notifyd.model import SessionId
+from notifyd.settings import TopicPolicy
+from protocol.errors import CloseCode
+from protocol.position import Position
+
+
+class Subscription:
+    """One subscriber on one topic.
+
+    It is catching up from its opening until `Recovery` has replayed the past; then it is live. While it reads the past,
+    `buffer` holds what arrives meanwhile (None when nothing needs to be held). `sent` is the position up to which
+    messages were queued for it while it caught up, `acknowledged` what the client confirmed.
+    """
+
+    __slots__ = ("acknowledged", "buffer", "live", "replay", "sent", "subscriber", "topic")
+
+    def __init__(self, topic: "Topic", subscriber: "Subscriber") -> None:
+        self.topic = topic
+        self.subscriber = subscriber
+        self.live = False
+        self.buffer: list[Delivery] | None = None
+        self.sent: Position | None = None
+        self.acknowledged: Position | None = None
+        self.replay: trio.CancelScope | None = None
+
+    @property
+    def resume_position(self) -> Position | None:
+        """Where a later connection goes on: the last acknowledged position, else the last one handed to the socket."""
+        if self.acknowledged is not None:
+            return self.acknowledged
+        unsent = self.subscriber.outbox.first_unsent(self.topic.name)
+        if unsent is not None:
+            return Position(unsent.epoch, unsent.offset - 1)
+        return self.topic.position if self.live else self.sent
+
+
+class Topic:
+    """A topic that somebody on this node subscribes to. `position` is the newest one delivered here."""
+
+    __slots__ = ("catching_up", "live", "name", "policy", "position")
+
+    def __init__(self, name: str, policy: TopicPolicy) -> None:
+        self.name = name
+        self.policy = policy
+        self.position: Position | None = None
+        self.live: dict[Outbox, Subscription] = {}
+        self.catching_up: dict[Outbox, Subscription] = {}
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are."""
+        return len(self.live) + len(self.catching_up)
+
+
+@dataclass(slots=True, eq=False)
+class Subscriber:
+    """A connected session as the hub sees it; `end` closes its connection with a code and a message for people."""
+
+    session: SessionId
+    user: str
+    outbox: Outbox
+    end: Callable[[CloseCode, str], None]
+    since_ms: int
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+
+class Registry:
+    """The node's subscribers and topics. Everything registered is unregistered by the same `with` block."""
+
+    def __init__(self, policy_for: Callable[[str], TopicPolicy]) -> None:
+        self.topics: dict[str, Topic] = {}
+        self.subscribers: dict[SessionId, Subscriber] = {}
+        self._policy_for = policy_for
+
+    @contextmanager
+    def attached(self, subscriber: Subscriber) -> Iterator[None]:
+        """Hold a subscriber for the length of the block; a session that is already here is closed as replaced."""
+        older = self.subscribers.get(subscriber.session)
+        if older is not None:
+            older.end(CloseCode.REPLACED, "the session was resumed by another connection")
+        self.subscribers[subscriber.session] = subscriber
+        try:
+            yield
+        finally:
+            for topic in list(subscriber.subscriptions):
+                self.remove(subscriber, topic)
+            if self.subscribers.get(subscriber.session) is subscriber:
+                del self.subscribers[subscriber.session]
+
+    def add(self, subscriber: Subscriber, topic_name: str) -> Subscription:
+        """Make a subscription that catches up; `go_live` ends that."""
+        topic = self.topics.get(topic_name)
+        if topic is None:
+            topic = self.topics[topic_name] = Topic(topic_name, self._policy_for(topic_name))
+        subscription = Subscription(topic, subscriber)
+        topic.catching_up[subscriber.outbox] = subscription
+        subscriber.subscriptions[topic_name] = subscription
+        return subscription
+
+    def go_live(self, subscription: Subscription) -> None:
+        """Let a subscription take part in the fan-out."""
+        outbox = subscription.subscriber.outbox
+        if subscription.topic.catching_up.pop(outbox, None) is not None:
+            subscription.topic.live[outbox] = subscription
+            subscription.live = True
+            subscription.buffer = None
+
+    def remove(self, subscriber: Subscriber, topic_name: str) -> Subscription | None:
+        """End a subscription, its replay included; None where there was none. A topic nobody is left on is forgotten."""
+        subscription = subscriber.subscriptions.pop(topic_name, None)
+        if subscription is None:
+            return None
+        if subscription.replay is not None:
+            subscription.replay.cancel()
+        topic = subscription.topic
+        topic.live.pop(subscriber.outbox, None)
+        topic.catching_up.pop(subscriber.outbox, None)
+        if not topic.subscribers and self.topics.get(topic_name) is topic:
+            del self.topics[topic_name]
+        return subscription
