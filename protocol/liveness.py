@@ -1,7 +1,7 @@
 """Heartbeat bookkeeping: round trips, the adaptive timeout, when a PING is due and when a peer is lost.
 
-No clock in here: every `now_s` is monotonic seconds handed in by the caller, never negative nor running backwards. The caller sleeps
-until `due_s`, asks `beat`, and does what it says: sends a PING stamped by `ping`, or ends the connection.
+No clock in here: every `now_s` is seconds of the caller's clock, which is never negative and never runs backwards. The
+caller sleeps until `due_s`, asks `beat`, and does what it says: sends a PING stamped by `ping`, or ends the connection.
 
 Source: spec/wire.md, "Heartbeat".
 """
@@ -151,9 +151,9 @@ class ClientLiveness(_Liveness):
 
 
 class ServerLiveness(_Liveness):
-    """What a client knows of its server: PING every `interval_s`; lost when only silence follows a PING for the timeout.
+    """What a client knows of its server: PING every `interval_s`; lost when a PING is followed by nothing but silence.
 
-    The silence is counted from the first PING since something was heard, so that a short interval does not put it off.
+    The timeout is counted from the first PING since something was heard, so that a short interval does not put it off.
     """
 
     __slots__ = ("_waiting_s",)
