@@ -1,0 +1,160 @@
+"""The embedded broker: everything in this process's memory, gone with it, and no set-up."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import trio
+
+from notifyd.broker.base import Deliver, Page, Published, Retention, SessionRecord
+from notifyd.broker.memory.histories import Histories
+from notifyd.broker.memory.history import pack
+from notifyd.broker.memory.keys import Keys, key_name
+from notifyd.broker.memory.presence import Presence
+from notifyd.broker.memory.sessions import Sessions
+from notifyd.model import Clock, Notification, SessionId
+from protocol.messages import Member
+from protocol.position import Position
+
+MEMORY_BYTES = 256 * 1024 * 1024
+"""For the histories of all topics: room for a million messages of 100 bytes."""
+
+IDLE_TOPICS = 100_000
+"""Topics remembered for their position alone."""
+
+KEY_LIMIT = 1_000_000
+"""Idempotency keys known at once: 3,300 keyed publishes a second for five minutes."""
+
+SESSION_LIMIT = 100_000
+"""Sessions waiting to be resumed."""
+
+SWEEP_INTERVAL_S = 1.0
+"""How long what is expired may go on using memory; it is never answered, since every access looks at its age."""
+
+
+class MemoryBroker:
+    """A `notifyd.broker.base.Broker` for one node without any other process.
+
+    `deliver` is called within `publish`, for topics that this node subscribed to. The bounds are explained where they
+    are kept: `memory_bytes` and `idle_topics` in `Histories`, `key_limit` in `Keys`, `session_limit` in `Sessions`.
+
+    Nothing here waits for anything, and so no method but `run` is a checkpoint: each has happened when it returns, and
+    none can be cancelled half-way.
+    """
+
+    def __init__(
+        self,
+        deliver: Deliver,
+        *,
+        clock: Clock,
+        memory_bytes: int = MEMORY_BYTES,
+        idle_topics: int = IDLE_TOPICS,
+        key_limit: int = KEY_LIMIT,
+        session_limit: int = SESSION_LIMIT,
+    ) -> None:
+        self._deliver = deliver
+        self._monotonic_s = clock.monotonic_s
+        self._unix_s = clock.unix_s
+        self._interest: set[str] = set()
+        self._histories = Histories(memory_bytes=memory_bytes, idle_limit=idle_topics)
+        self._keys = Keys(key_limit)
+        self._presence = Presence()
+        self._sessions = Sessions(session_limit, self._histories)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the histories use, as counted against `memory_bytes`."""
+        return self._histories.kept_bytes
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Give back the memory of what has expired, until cancelled. Without it all answers are the same."""
+        task_status.started()
+        while True:
+            await trio.sleep(SWEEP_INTERVAL_S)
+            for _ in self._sweep(self._monotonic_s()):
+                await trio.lowlevel.checkpoint()
+
+    def _sweep(self, now_s: float) -> Iterator[None]:
+        yield from self._histories.sweep(now_s)
+        yield from self._keys.sweep(now_s)
+        yield from self._sessions.sweep(now_s)
+
+    async def publish(
+        self,
+        topic: str,
+        data: Any,
+        retention: Retention,
+        *,
+        key: str | None = None,
+        sender: str | None = None,
+        origin: SessionId | None = None,
+    ) -> Published:
+        """Append, give a position and deliver, in one step without a checkpoint.
+
+        Raises BrokerUnavailable, and nothing has happened, when a new `key` cannot be remembered. A publish that keeps
+        no history on a topic that did ends its epoch: the message has no position, so the older ones prove nothing.
+        """
+        now_s = self._monotonic_s()
+        name = None
+        if key is not None:
+            name = key_name(topic, key)
+            answer = self._keys.answer(name, now_s)
+            if answer is not None:
+                return answer
+        time_ms = int(self._unix_s() * 1000)
+        position = None
+        if retention.history > 0:
+            position = self._histories.append(topic, retention, now_s, pack(data, time_ms, sender, origin))
+        else:
+            self._histories.end_epoch(topic)
+        if name is not None:
+            self._keys.remember(name, position, now_s)
+        if topic in self._interest:
+            self._deliver((Notification(topic, data, time_ms, position, sender, origin),))
+        return Published(position)
+
+    async def subscribe(self, topic: str) -> None:
+        """Deliver this topic's messages from now on, and remember its position as long."""
+        if topic not in self._interest:
+            self._interest.add(topic)
+            self._histories.hold(topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Deliver this topic's messages no longer."""
+        if topic in self._interest:
+            self._interest.discard(topic)
+            self._histories.release(topic)
+
+    async def history(
+        self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
+    ) -> Page:
+        """Read up to `limit` messages after `since`; with `more`, go on from the last one's position.
+
+        Without history only `latest` is continuous: nothing else can be proved.
+        """
+        return self._histories.read(topic, since, limit, retention, self._monotonic_s())
+
+    async def join(self, topic: str, member: Member) -> None:
+        """Count a session as present; one that is already keeps its place."""
+        self._presence.join(topic, member)
+
+    async def leave(self, topic: str, session: SessionId) -> None:
+        """Count a session as gone; an unknown one changes nothing."""
+        self._presence.leave(topic, session)
+
+    async def presence(self, topic: str) -> list[Member]:
+        """Tell who is present, in the order they joined."""
+        return self._presence.members(topic)
+
+    async def topics(self) -> dict[str, Position | None]:
+        """Tell the topics that are subscribed to or have positions, with the newest position where there is one."""
+        known: dict[str, Position | None] = dict.fromkeys(self._interest)
+        known.update(self._histories.positions())
+        return known
+
+    async def load_session(self, session: SessionId, user: str) -> SessionRecord | None:
+        """Take a session out of the store; None when unknown, expired or another user's, whose it then stays."""
+        return self._sessions.take(session, user, self._monotonic_s())
+
+    async def save_session(self, record: SessionRecord, ttl_s: float) -> None:
+        """Keep a session for `ttl_s` seconds. Beyond the limit of sessions the one that was saved first goes."""
+        self._sessions.save(record, self._monotonic_s() + ttl_s)
