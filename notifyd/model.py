@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NewType
 
+import msgspec
 import trio
 
 from protocol.position import Position
@@ -34,9 +35,8 @@ class Identity:
 ANONYMOUS = Identity(user="", anonymous=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """A message as the broker accepted it.
+class Notification(msgspec.Struct, frozen=True, gc=False):
+    """A message as the broker accepted it; made for each publish, hence a Struct: a dataclass takes 1 us more.
 
     `time_ms` is Unix time. `position` is None where the topic keeps no history; `sender` where a backend published it.
     `origin` names the session whose own connection is left out of the delivery, None where all receive it.

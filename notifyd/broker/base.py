@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from notifyd.model import Notification, SessionId
 from protocol.messages import Member
 from protocol.position import Position
@@ -24,9 +26,11 @@ class Retention:
     ttl_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """An accepted publish. `scope` is "node" where only this node's clients could be reached; `repeated` for a known key."""
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """An accepted publish.
+
+    `scope` is "node" where only this node's clients could be reached; `repeated` says that the key was known.
+    """
 
     position: Position | None
     scope: Literal["node"] | None = None
@@ -75,10 +79,10 @@ class Broker(Protocol):
         """
 
     async def subscribe(self, topic: str) -> None:
-        """This node wants the topic's messages: called for its first subscriber."""
+        """Want the topic's messages on this node: called for its first subscriber."""
 
     async def unsubscribe(self, topic: str) -> None:
-        """This node no longer wants them: called after its last subscriber."""
+        """Want them no longer: called after its last subscriber."""
 
     async def history(
         self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
