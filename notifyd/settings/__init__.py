@@ -1,0 +1,47 @@
+"""The configuration of a node: what it is (`types`), how it is read (`loading`), and what goes together (`checks`)."""
+
+from notifyd.settings.loading import load
+from notifyd.settings.types import (
+    Access,
+    Algorithm,
+    AuthSettings,
+    BrokerSettings,
+    ConnectionLimit,
+    DebugSettings,
+    HeartbeatSettings,
+    Key,
+    LimitSettings,
+    ListenSettings,
+    NodeSettings,
+    Overflow,
+    Rate,
+    SessionSettings,
+    Settings,
+    Tls,
+    TopicPolicy,
+)
+from notifyd.settings.values import Address, Secret, Url
+
+__all__ = [
+    "Access",
+    "Address",
+    "Algorithm",
+    "AuthSettings",
+    "BrokerSettings",
+    "ConnectionLimit",
+    "DebugSettings",
+    "HeartbeatSettings",
+    "Key",
+    "LimitSettings",
+    "ListenSettings",
+    "NodeSettings",
+    "Overflow",
+    "Rate",
+    "Secret",
+    "SessionSettings",
+    "Settings",
+    "Tls",
+    "TopicPolicy",
+    "Url",
+    "load",
+]

@@ -1,0 +1,226 @@
+"""What a single setting cannot know: the rules between settings, and the ones that are allowed but unwise."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from notifyd.policy.origin import ANY, is_serialized_origin
+from notifyd.settings.types import AuthSettings, HeartbeatSettings, Key, Settings
+from notifyd.settings.values import Address, Secret, format_duration, shown
+from protocol.codec import MAX_PAYLOAD_BYTES
+
+Finding = tuple[list[str | int], str]
+"""A path of keys, and what is wrong there."""
+
+SHARED_BROKERS = frozenset({"redis", "rediss", "redis+sentinel", "redis+cluster"})
+HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""The least secret for each algorithm: as long as its hash (RFC 7518 section 3.2)."""
+
+EXPECTED_ORIGIN = (
+    'expected an origin as browsers send it, such as "https://app.example.com" '
+    '(lower case, no path, no default port, international names as xn--...), or "*"'
+)
+PRIVATE_JWK_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+MIN_QUEUE_BYTES = 4096
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """Yield what makes the settings unusable."""
+    yield from _check_node(settings)
+    yield from _check_listen(settings)
+    yield from _check_auth(settings.auth)
+    yield from _check_heartbeat(settings.heartbeat)
+    yield from _check_limits(settings)
+
+
+def _check_node(settings: Settings) -> Iterator[Finding]:
+    if not settings.node.name.isprintable():
+        yield ["node", "name"], "contains characters that cannot be printed"
+    scheme = settings.broker.url.scheme
+    if scheme in SHARED_BROKERS:
+        yield (
+            ["broker", "url"],
+            f'{scheme}:// is not in this version, which has the embedded broker only: write "memory://"',
+        )
+    elif scheme != "memory":
+        yield ["broker", "url"], f'{settings.broker.url} names no broker; this version knows "memory://"'
+    if settings.node.workers > 1:
+        yield (
+            ["node", "workers"],
+            f"{settings.node.workers} processes need a shared broker; memory:// is one process's own",
+        )
+
+
+def _check_listen(settings: Settings) -> Iterator[Finding]:
+    listen = settings.listen
+    addresses = {"websocket": listen.websocket, "device": listen.device, "http": listen.http}
+    if not any(addresses.values()):
+        yield ["listen"], "every listener is off: nobody could connect"
+    seen: dict[Address, str] = {}
+    for name, address in addresses.items():
+        if address is None or not address.port:
+            continue
+        if address in seen:
+            yield ["listen", name], f"{address} is also listen.{seen[address]}: each listener needs its own port"
+        seen[address] = name
+    if settings.debug.echo and not (listen.websocket and listen.websocket.is_loopback):
+        yield ["debug", "echo"], "is allowed only while listen.websocket is a loopback address such as 127.0.0.1:7500"
+
+
+def _check_auth(auth: AuthSettings) -> Iterator[Finding]:
+    for place, origin in enumerate(auth.origins or ()):
+        if origin != ANY and not is_serialized_origin(origin):
+            yield ["auth", "origins", place], f"{EXPECTED_ORIGIN}, got {shown(origin)}"
+    kids: dict[str, str] = {}
+    for place, key in enumerate(auth.keys):
+        path: list[str | int] = ["auth", "keys", place]
+        for name, reason in _check_key(key):
+            yield [*path, *name], reason
+        for kid in _kids_of(key):
+            if kid in kids:
+                yield [*path, "kid"], f"{shown(kid)} is also the kid of {kids[kid]}: a kid names one key"
+            kids[kid] = f"auth.keys[{place}]"
+
+
+def _check_key(key: Key) -> Iterator[Finding]:
+    given = [name for name in ("secret", "public_key", "jwks") if getattr(key, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        yield [], f"expected exactly one of secret, public_key and jwks, got {found}"
+        return
+    if given != ["jwks"] and key.algorithm is None:
+        yield ["algorithm"], 'is required here and missing; write for example "HS512" or "ES256"'
+        return
+    if key.secret is not None:
+        yield from _check_secret(key, key.secret)
+    elif key.algorithm in HMAC_BYTES:
+        yield [given[0]], f"{key.algorithm} needs a secret, not a public key"
+    elif key.public_key is not None:
+        yield from _check_public_key(key.public_key)
+    else:
+        yield from _check_jwks(key)
+
+
+def _check_secret(key: Key, secret: Secret) -> Iterator[Finding]:
+    text = secret.reveal()
+    if key.algorithm not in HMAC_BYTES:
+        yield ["secret"], f"{key.algorithm} needs a public_key, not a secret"
+    elif "-----BEGIN" in text:
+        yield (
+            ["secret"],
+            "holds a PEM key or certificate; those belong in public_key, with an algorithm that is not HS*",
+        )
+    else:
+        try:
+            secret_bytes(secret)
+        except ValueError as error:
+            yield ["secret"], str(error)
+
+
+def secret_bytes(secret: Secret) -> bytes:
+    """Return the bytes a secret stands for: its UTF-8, or what follows `base64:`. Raises ValueError without them."""
+    text = secret.reveal()
+    if not text.startswith("base64:"):
+        return text.encode()
+    try:
+        content = base64.b64decode(text.removeprefix("base64:"), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError('begins with "base64:", but what follows is not base64') from None
+    if not content:
+        raise ValueError('begins with "base64:", but nothing follows')
+    return content
+
+
+def _check_public_key(pem: str) -> Iterator[Finding]:
+    if "PRIVATE KEY-----" in pem:
+        yield ["public_key"], "is a private key; give the node the public one only (openssl pkey -in KEY -pubout)"
+    elif "-----BEGIN" not in pem:
+        yield ["public_key"], 'is not a PEM text ("-----BEGIN PUBLIC KEY-----"); a file is given as { file = "path" }'
+
+
+def _check_jwks(key: Key) -> Iterator[Finding]:
+    if key.kid is not None:
+        yield ["kid"], "stands in each key of the jwks, not beside it"
+    try:
+        members = jwks_members(key)
+    except ValueError as error:
+        yield ["jwks"], str(error)
+        return
+    for member in members:
+        if PRIVATE_JWK_MEMBERS & member.keys():
+            yield ["jwks"], "holds a private or secret key; give the node the public parts only"
+
+
+def jwks_members(key: Key) -> list[dict[str, Any]]:
+    """Return the keys of a JSON Web Key Set that are for signatures (RFC 7517 section 5). Raises ValueError."""
+    try:
+        document = json.loads(key.jwks or "")
+    except (ValueError, RecursionError):
+        raise ValueError('is not JSON; a file is given as { file = "path" }') from None
+    members = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+        raise ValueError('is not a JSON Web Key Set: {"keys": [...]}')
+    signing = [member for member in members if member.get("use", "sig") == "sig"]
+    if not signing:
+        raise ValueError("holds no key for signatures")
+    return signing
+
+
+def _kids_of(key: Key) -> list[str]:
+    if key.jwks is None:
+        return [] if key.kid is None else [key.kid]
+    try:
+        members = jwks_members(key)
+    except ValueError:
+        return []
+    return [member["kid"] for member in members if isinstance(member.get("kid"), str)]
+
+
+def _check_heartbeat(beat: HeartbeatSettings) -> Iterator[Finding]:
+    if beat.minimum_s <= 0:
+        yield ["heartbeat", "minimum"], "must be above zero"
+    if not beat.minimum_s <= beat.interval_s <= beat.maximum_s:
+        low, high = format_duration(beat.minimum_s), format_duration(beat.maximum_s)
+        own = format_duration(beat.interval_s)
+        yield (
+            ["heartbeat", "interval"],
+            f"{own} is not between heartbeat.minimum ({low}) and heartbeat.maximum ({high})",
+        )
+
+
+def _check_limits(settings: Settings) -> Iterator[Finding]:
+    limits = settings.limits
+    if not 1 <= limits.payload_bytes <= MAX_PAYLOAD_BYTES:
+        yield ["limits", "payload"], "must be from 1 byte to one byte below 16 MiB, the most a frame can announce"
+    if limits.connections.resume > limits.connections.limit:
+        yield ["limits", "connections", "resume"], f"must not be above the limit of {limits.connections.limit}"
+    if limits.handshake_s <= 0:
+        yield ["limits", "handshake"], "must be above zero"
+    if limits.queue_bytes < MIN_QUEUE_BYTES:
+        yield ["limits", "queue"], "must be at least 4KiB"
+    if settings.broker.memory_bytes < 2**20:
+        yield ["broker", "memory"], "must be at least 1MiB"
+
+
+def find_weaknesses(settings: Settings) -> Iterator[Finding]:
+    """Yield what is allowed but unwise: `notifyd check` warns of it."""
+    auth, listen = settings.auth, settings.listen
+    for place, key in enumerate(auth.keys):
+        least_bytes = HMAC_BYTES.get(key.algorithm or "", 0)
+        if key.secret is not None and len(secret_bytes(key.secret)) < least_bytes:
+            reason = f"is weak: {key.algorithm} needs a random secret of at least {least_bytes} bytes"
+            yield ["auth", "keys", place, "secret"], reason
+    for place, api_key in enumerate(auth.api_keys):
+        if len(api_key.reveal()) < 16:
+            yield ["auth", "api_keys", place], "is weak: use a random text of at least 16 characters"
+    if not auth.keys and not auth.anonymous:
+        yield ["auth", "keys"], "is empty and anonymous is false: no client can connect"
+    if auth.origins and ANY in auth.origins:
+        yield ["auth", "origins"], '"*" lets every web page connect with what its visitor\'s browser holds'
+    if listen.http is not None and not listen.http.is_loopback and not auth.api_keys:
+        yield ["auth", "api_keys"], "is empty and listen.http is not loopback: the HTTP API refuses everyone"
+    exposed = [address for address in (listen.websocket, listen.device) if address and not address.is_loopback]
+    if exposed and listen.tls is None:
+        yield ["listen", "tls"], f"is absent: tokens and messages to {exposed[0]} travel unencrypted"
