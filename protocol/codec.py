@@ -50,17 +50,17 @@ _NO_PAYLOAD = b"\0\0\0"
 class FrameDecoder:
     """Turns a stream of bytes, however it is cut, into frames. One per device link.
 
-    `payload_limit_bytes` may be changed between two calls. An error is final: the stream cannot be resynchronised, and
-    every later call raises it again.
+    `payload_limit_bytes` may be changed between two calls. An error is final: the stream cannot be resynchronised, what
+    still arrives is thrown away, and every later `next_frame` raises an equal error.
     """
 
-    __slots__ = ("_buffer", "_error", "_start", "payload_limit_bytes")
+    __slots__ = ("_buffer", "_failure", "_start", "payload_limit_bytes")
 
     def __init__(self, payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES) -> None:
         self.payload_limit_bytes = payload_limit_bytes
         self._buffer = bytearray()
         self._start = 0
-        self._error: RemoteProtocolError | None = None
+        self._failure: tuple[str, CloseCode] | None = None
 
     @property
     def buffered_bytes(self) -> int:
@@ -69,6 +69,8 @@ class FrameDecoder:
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes of the stream; `next_frame` tells what they complete."""
+        if self._failure is not None:
+            return
         if self._start:
             del self._buffer[: self._start]
             self._start = 0
@@ -79,27 +81,34 @@ class FrameDecoder:
 
         Raises RemoteProtocolError where the stream stops being frames; the frames before that place were returned.
         """
-        if self._error is not None:
-            raise self._error
+        if self._failure is not None:
+            raise RemoteProtocolError(*self._failure)
         try:
             return self._parse_frame()
         except RemoteProtocolError as error:
-            self._error = error
-            self._buffer = bytearray()
-            self._start = 0
+            self._failure = (error.message, error.close_code)
+            self._clear()
             raise
 
     def _parse_frame(self) -> Frame | None:
         buffer, start = self._buffer, self._start
         if len(buffer) - start < HEADER_BYTES:
-            _check_magic(buffer[start : start + 4])
+            if buffer:
+                _check_magic(buffer[start : start + len(MAGIC)])
             return None
         kind, timestamp_ms, payload_bytes = parse_header(buffer, start, self.payload_limit_bytes)
         stop = start + HEADER_BYTES + payload_bytes
         if stop > len(buffer):
             return None
+        payload = bytes(memoryview(buffer)[start + HEADER_BYTES : stop]) if payload_bytes else b""
         self._start = stop
-        return Frame(kind, timestamp_ms, bytes(buffer[start + HEADER_BYTES : stop]) if payload_bytes else b"")
+        if stop == len(buffer):
+            self._clear()
+        return Frame(kind, timestamp_ms, payload)
+
+    def _clear(self) -> None:
+        self._buffer = bytearray()
+        self._start = 0
 
 
 def frames_of_message(message: bytes, payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES) -> Iterator[Frame]:
@@ -121,7 +130,8 @@ def parse_header(data: bytes | bytearray, start: int, payload_limit_bytes: int) 
     Raises RemoteProtocolError for a wrong magic, type or reserved field, and for a payload above the limit.
     """
     magic, type_number, timestamp_ms, reserved = _HEADER.unpack_from(data, start)
-    _check_magic(magic)
+    if magic != MAGIC:
+        _check_magic(magic)
     if type_number > _MSGPACK:
         raise RemoteProtocolError(f"unknown frame type {type_number}; 0 to 3 are defined")
     kind = _TYPES[type_number]

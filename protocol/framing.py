@@ -8,10 +8,13 @@ Source: spec/wire.md, "Transports"; RFC 6455 section 5.2.
 from enum import IntEnum
 
 from protocol.codec import FrameType, encode_frame
-from protocol.errors import CloseCode
+from protocol.errors import CloseCode, LocalProtocolError
 
-MAX_CLOSE_REASON_BYTES = 123
-"""A control frame carries at most 125 bytes, two of which are the close code (RFC 6455 section 5.5)."""
+MAX_CONTROL_PAYLOAD_BYTES = 125
+"""What a Close, Ping or Pong may carry (RFC 6455 section 5.5)."""
+
+MAX_CLOSE_REASON_BYTES = MAX_CONTROL_PAYLOAD_BYTES - 2
+"""The close code takes two bytes of a Close (RFC 6455 section 5.5.1)."""
 
 
 class Encoding(IntEnum):
@@ -66,10 +69,12 @@ def heartbeat_to_wire(form: Form, heartbeat: bytes) -> bytes:
 
 
 def websocket_frame(opcode: Opcode, payload: bytes) -> bytes:
-    """Build one final, unmasked WebSocket frame."""
+    """Build one final, unmasked WebSocket frame. Raises LocalProtocolError for a control frame above 125 bytes."""
     size_bytes = len(payload)
-    if size_bytes < 126:
+    if size_bytes <= MAX_CONTROL_PAYLOAD_BYTES:
         return bytes((0x80 | opcode, size_bytes)) + payload
+    if opcode >= Opcode.CLOSE:
+        raise LocalProtocolError(f"a {opcode.name} frame carries at most 125 bytes, not {size_bytes}")
     if size_bytes < 65536:
         return bytes((0x80 | opcode, 126)) + size_bytes.to_bytes(2, "big") + payload
     return bytes((0x80 | opcode, 127)) + size_bytes.to_bytes(8, "big") + payload
@@ -77,7 +82,7 @@ def websocket_frame(opcode: Opcode, payload: bytes) -> bytes:
 
 def close_frame(code: CloseCode, reason: str) -> bytes:
     """Build a WebSocket Close frame; the reason is cut at a character where it is longer than a control frame holds."""
-    text = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
+    text = reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
     return websocket_frame(Opcode.CLOSE, code.to_bytes(2, "big") + text)
 
 

@@ -5,29 +5,27 @@ One flat object a message; `op` says which. Requests come from clients, replies 
 Source: spec/wire.md, "Messages"; spec/messages.schema.json is generated from this file.
 """
 
-import json
-import math
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from protocol.data import MAX_DATA_DEPTH, check_data
+from protocol.envelope import MAX_ID, check_utf8, read_envelope
 from protocol.errors import ErrorCode, RemoteProtocolError, RequestError
 from protocol.framing import Encoding
-from protocol.position import Position
-
-MAX_DATA_DEPTH = 64
-"""Lists and objects inside each other: deep enough for documents, shallow enough for every decoder's stack."""
+from protocol.position import Offset, Position
 
 MAX_KEY_CHARACTERS = 128
 """An idempotency key: a UUID, a hash or a short sentence; each is remembered for minutes, so its size is bounded."""
 
-MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
+MAX_PROBLEM_CHARACTERS = 200
+"""What an error says may quote the request; a long request does not make a long error."""
 
-RequestId: TypeAlias = Annotated[int, Meta(ge=1, le=2**32 - 1)]
+RequestId: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS)]
-Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 Since: TypeAlias = Position | Literal["earliest", "latest"]
 
 
@@ -48,7 +46,7 @@ class Connect(Struct, tag="connect", tag_field="op", kw_only=True):
     token: str | None = None
     session: str | None = None
     client: ClientInfo | None = None
-    heartbeat: float | None = None
+    heartbeat: Seconds | None = None
     positions: dict[str, Position] | None = None
 
 
@@ -324,19 +322,12 @@ ServerMessage: TypeAlias = (
 # --- encoding and decoding -----------------------------------------------------------------------------------------
 
 
-class _Envelope(Struct):
-    """What every message must at least be."""
-
-    op: str
-    id: Any = None
-
-
 _DECODERS = {Encoding.JSON: msgspec.json.Decoder, Encoding.MSGPACK: msgspec.msgpack.Decoder}
 _decode_request = {encoding: decoder(Request).decode for encoding, decoder in _DECODERS.items()}
 _decode_server_message = {encoding: decoder(ServerMessage).decode for encoding, decoder in _DECODERS.items()}
-_decode_envelope = {encoding: decoder(_Envelope).decode for encoding, decoder in _DECODERS.items()}
 _encode_message = {Encoding.JSON: msgspec.json.Encoder().encode, Encoding.MSGPACK: msgspec.msgpack.Encoder().encode}
 _known_ops = frozenset(request.__struct_config__.tag for request in Request.__args__)
+_known_server_ops = frozenset(message.__struct_config__.tag for message in ServerMessage.__args__)
 
 
 def encode(message: Request | ServerMessage, encoding: Encoding) -> bytes:
@@ -350,6 +341,8 @@ def decode_request(payload: bytes | str, encoding: Encoding) -> Request:
     Raises RequestError 400 (with the request's id where it has a valid one) for an unknown `op`, a missing or mistyped
     field and for data that one of the encodings cannot carry; RemoteProtocolError for bytes that are no message at all.
     """
+    if encoding is Encoding.JSON:
+        check_utf8(payload)
     try:
         request: Request = _decode_request[encoding](payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as failure:
@@ -368,90 +361,31 @@ def decode_server_message(payload: bytes | str, encoding: Encoding) -> ServerMes
 
     Raises RemoteProtocolError for anything else.
     """
+    if encoding is Encoding.JSON:
+        check_utf8(payload)
     try:
         message: ServerMessage = _decode_server_message[encoding](payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as failure:
-        try:
-            op = _decode_envelope[encoding](payload).op
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            op = ""
-        if op and op not in _known_server_ops:
-            return None
-        raise RemoteProtocolError(f"not a server message: {failure}") from None
+        if read_envelope(payload, encoding).op in _known_server_ops:
+            raise RemoteProtocolError(f"not a server message: {failure}") from None
+        return None
     return message
 
 
-_known_server_ops = frozenset(message.__struct_config__.tag for message in ServerMessage.__args__)
+def _judge_failure(payload: bytes | str, encoding: Encoding, failure: Exception) -> RequestError:
+    """Make the answer to a request that is wrong; raises RemoteProtocolError where the bytes are no message at all."""
+    envelope = read_envelope(payload, encoding)
+    problem = _problem(failure, encoding) if envelope.op in _known_ops else f"unknown op {envelope.op!r}"
+    if len(problem) > MAX_PROBLEM_CHARACTERS:
+        problem = problem[:MAX_PROBLEM_CHARACTERS] + "…"
+    return RequestError(ErrorCode.BAD_REQUEST, f"bad request: {problem}", request_id=envelope.id)
 
 
-def check_data(value: Any, *, depth: int = MAX_DATA_DEPTH) -> None:
-    """Raise RequestError 400 unless both encodings can carry `value`, at most `depth` lists and objects deep."""
-    kind = type(value)
-    if kind is str or kind is bool or value is None or kind is bytes:
-        return
-    if kind is int:
-        if not MIN_INTEGER <= value <= MAX_INTEGER:
-            raise _bad_data("an integer is outside -2^63 to 2^64-1")
-    elif kind is float:
-        if not math.isfinite(value):
-            raise _bad_data(f"{value} is no number that JSON can carry")
-    elif kind is list or kind is dict:
-        if not depth:
-            raise _bad_data(f"more than {MAX_DATA_DEPTH} lists and objects inside each other")
-        if kind is dict:
-            _check_keys(value)
-            value = value.values()
-        for item in value:
-            check_data(item, depth=depth - 1)
-    else:
-        raise _bad_data("a MessagePack extension type has no JSON form")
-
-
-def _check_keys(value: dict[Any, Any]) -> None:
-    for key in value:
-        if type(key) is not str:
-            raise _bad_data(f"an object's keys are strings, not {type(key).__name__}")
-
-
-def _bad_data(problem: str) -> RequestError:
-    return RequestError(ErrorCode.BAD_REQUEST, f"data cannot be carried: {problem}")
-
-
-def _judge_failure(payload: bytes | str, encoding: Encoding, failure: Exception) -> Exception:
-    """Tell a request that is wrong (400, the connection goes on) from bytes that are no message (a protocol error)."""
-    envelope: _Envelope | None
-    try:
-        if encoding is Encoding.JSON and isinstance(payload, bytes):
-            payload.decode()
-        envelope = _decode_envelope[encoding](payload)
-    except RecursionError:
-        return _bad_data(f"more than {MAX_DATA_DEPTH} lists and objects inside each other")
-    except msgspec.ValidationError as no_envelope:
-        return RemoteProtocolError(f"not an object with a string 'op': {no_envelope}")
-    except (msgspec.DecodeError, UnicodeError) as malformed:
-        if encoding is Encoding.JSON and (envelope := _with_lone_surrogates(payload)) is not None:
-            failure = ValueError("a string holds half of a surrogate pair")
-        else:
-            return RemoteProtocolError(f"not {encoding.name}: {malformed}")
-    request_id = envelope.id
-    if type(request_id) is not int or not 1 <= request_id < 2**32:
-        request_id = None
-    problem = str(failure)
-    if envelope.op not in _known_ops:
-        problem = f"unknown op {envelope.op[:64]!r}"
-    return RequestError(ErrorCode.BAD_REQUEST, f"bad request: {problem}", request_id=request_id)
-
-
-def _with_lone_surrogates(payload: bytes | str) -> _Envelope | None:
-    """Read JSON that msgspec calls malformed for half a surrogate pair, which JSON's grammar allows (RFC 8259, 8.2)."""
-    try:
-        message = json.loads(payload, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(message, dict) or not isinstance(message.get("op"), str):
-        return None
-    return _Envelope(op=message["op"], id=message.get("id"))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _problem(failure: Exception, encoding: Encoding) -> str:
+    if isinstance(failure, RecursionError):
+        return f"more than {MAX_DATA_DEPTH} lists and objects inside each other"
+    if isinstance(failure, UnicodeError):
+        return "a string is not valid UTF-8"
+    if encoding is Encoding.JSON and not isinstance(failure, msgspec.ValidationError):
+        return "a string holds half of a surrogate pair"
+    return str(failure)

@@ -4,8 +4,12 @@ Source: spec/wire.md, "Positions".
 """
 
 from enum import Enum
+from typing import Annotated, TypeAlias
 
 import msgspec
+
+Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A place in one epoch: a signed 64-bit counter in every store and language."""
 
 
 class Continuity(Enum):
@@ -25,7 +29,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     """
 
     epoch: str
-    offset: int
+    offset: Offset
 
     def judge(self, arrived: "Position") -> Continuity:
         """Say whether `arrived` follows this position, repeats the past, leaves a gap or belongs to another epoch."""
