@@ -5,6 +5,7 @@
 Source: protocol/messages.py and protocol/connecting.py.
 """
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ STATES_FILE = "states.md"
 def messages_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of every message; its `$defs` hold the unions Request and ServerMessage."""
     unions, definitions = msgspec.json.schema_components((Request, ServerMessage), ref_template="#/$defs/{name}")
+    for definition in definitions.values():
+        definition["description"] = inspect.cleandoc(definition["description"])
     request, server_message = ({"anyOf": union["anyOf"]} for union in unions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
