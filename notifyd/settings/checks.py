@@ -1,12 +1,9 @@
 """What a single setting cannot know: the rules between settings, and the ones that are allowed but unwise."""
 
-import base64
-import binascii
-import json
 from collections.abc import Iterator
-from typing import Any
 
 from notifyd.policy.origin import ANY, is_serialized_origin
+from notifyd.settings.key_sets import PRIVATE_MEMBERS, signing_members
 from notifyd.settings.types import AuthSettings, HeartbeatSettings, Key, Settings
 from notifyd.settings.values import Address, Secret, format_duration, shown
 from protocol.codec import MAX_PAYLOAD_BYTES
@@ -22,7 +19,6 @@ EXPECTED_ORIGIN = (
     'expected an origin as browsers send it, such as "https://app.example.com" '
     '(lower case, no path, no default port, international names as xn--...), or "*"'
 )
-PRIVATE_JWK_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 MIN_QUEUE_BYTES = 4096
 
 
@@ -114,23 +110,9 @@ def _check_secret(key: Key, secret: Secret) -> Iterator[Finding]:
         )
     else:
         try:
-            secret_bytes(secret)
+            secret.key_bytes()
         except ValueError as error:
             yield ["secret"], str(error)
-
-
-def secret_bytes(secret: Secret) -> bytes:
-    """Return the bytes a secret stands for: its UTF-8, or what follows `base64:`. Raises ValueError without them."""
-    text = secret.reveal()
-    if not text.startswith("base64:"):
-        return text.encode()
-    try:
-        content = base64.b64decode(text.removeprefix("base64:"), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError('begins with "base64:", but what follows is not base64') from None
-    if not content:
-        raise ValueError('begins with "base64:", but nothing follows')
-    return content
 
 
 def _check_public_key(pem: str) -> Iterator[Finding]:
@@ -144,35 +126,20 @@ def _check_jwks(key: Key) -> Iterator[Finding]:
     if key.kid is not None:
         yield ["kid"], "stands in each key of the jwks, not beside it"
     try:
-        members = jwks_members(key)
+        members = signing_members(key.jwks or "")
     except ValueError as error:
         yield ["jwks"], str(error)
         return
     for member in members:
-        if PRIVATE_JWK_MEMBERS & member.keys():
+        if PRIVATE_MEMBERS & member.keys():
             yield ["jwks"], "holds a private or secret key; give the node the public parts only"
-
-
-def jwks_members(key: Key) -> list[dict[str, Any]]:
-    """Return the keys of a JSON Web Key Set that are for signatures (RFC 7517 section 5). Raises ValueError."""
-    try:
-        document = json.loads(key.jwks or "")
-    except (ValueError, RecursionError):
-        raise ValueError('is not JSON; a file is given as { file = "path" }') from None
-    members = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-        raise ValueError('is not a JSON Web Key Set: {"keys": [...]}')
-    signing = [member for member in members if member.get("use", "sig") == "sig"]
-    if not signing:
-        raise ValueError("holds no key for signatures")
-    return signing
 
 
 def _kids_of(key: Key) -> list[str]:
     if key.jwks is None:
         return [] if key.kid is None else [key.kid]
     try:
-        members = jwks_members(key)
+        members = signing_members(key.jwks or "")
     except ValueError:
         return []
     return [member["kid"] for member in members if isinstance(member.get("kid"), str)]
@@ -209,7 +176,7 @@ def find_weaknesses(settings: Settings) -> Iterator[Finding]:
     auth, listen = settings.auth, settings.listen
     for place, key in enumerate(auth.keys):
         least_bytes = HMAC_BYTES.get(key.algorithm or "", 0)
-        if key.secret is not None and len(secret_bytes(key.secret)) < least_bytes:
+        if key.secret is not None and len(key.secret.key_bytes()) < least_bytes:
             reason = f"is weak: {key.algorithm} needs a random secret of at least {least_bytes} bytes"
             yield ["auth", "keys", place, "secret"], reason
     for place, api_key in enumerate(auth.api_keys):

@@ -3,6 +3,7 @@
 Each parser raises ValueError that says, to a person, what was expected. None of them ever shows a secret.
 """
 
+import base64
 import ipaddress
 import json
 import re
@@ -122,6 +123,18 @@ class Secret:
     def reveal(self) -> str:
         """Return the secret itself. Never hand the result to a log line or an error."""
         return self._text
+
+    def key_bytes(self) -> bytes:
+        """Return the HMAC key it stands for: its UTF-8, or what follows `base64:`. Raises ValueError without one."""
+        if not self._text.startswith("base64:"):
+            return self._text.encode()
+        try:
+            content = base64.b64decode(self._text.removeprefix("base64:"), validate=True)
+        except ValueError:
+            raise ValueError('begins with "base64:", but what follows is not base64') from None
+        if not content:
+            raise ValueError('begins with "base64:", but nothing follows')
+        return content
 
     def __repr__(self) -> str:
         return "Secret(hidden)"
