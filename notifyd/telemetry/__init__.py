@@ -1,1 +1,5 @@
-"""What a node says about itself: logs and counts."""
+"""Logs and metrics: what stands behind the `Events` that a node hands down."""
+
+from notifyd.telemetry.telemetry import Telemetry
+
+__all__ = ["Telemetry"]

@@ -1,0 +1,206 @@
+"""Metrics and log of a node, through the object that the lower floors are given."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from notifyd.events import Events
+from notifyd.model import Clock
+from notifyd.telemetry import Telemetry
+from notifyd.telemetry.counters import COUNTERS
+from notifyd.telemetry.log import SECRET_FIELDS, WITHHELD, without_secrets
+from notifyd.telemetry.repeats import BURST, MAX_KINDS, WINDOW_S, Repeats
+
+
+class Hands:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.clock = Clock(monotonic_s=lambda: self.now_s, unix_s=lambda: 1_700_000_000 + self.now_s)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def telemetry(stream: io.StringIO, hands: Hands) -> Telemetry:
+    return Telemetry("info", stream=stream, clock=hands.clock)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def samples(telemetry: Telemetry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(telemetry.exposition().decode())
+        for sample in family.samples
+    }
+
+
+def test_it_is_what_the_lower_floors_are_given(telemetry: Telemetry) -> None:
+    events: Events = telemetry
+    events.count("gaps")
+
+
+def test_counters_are_exposed_with_their_labels(telemetry: Telemetry) -> None:
+    telemetry.count("messages_delivered", 1000)
+    telemetry.count("messages_delivered")
+    telemetry.count("connections_closed", transport="device", reason="too_slow")
+    telemetry.count("connections_closed", reason="too_slow", transport="device")
+    told = samples(telemetry)
+    assert told["notifyd_messages_delivered_total", ()] == 1001
+    assert told["notifyd_connections_closed_total", (("reason", "too_slow"), ("transport", "device"))] == 2
+    assert told["notifyd_gaps_total", ()] == 0  # counted from the first exposition on, not from the first gap
+
+
+def test_every_counter_of_the_table_can_be_counted_and_has_a_help_text(telemetry: Telemetry) -> None:
+    for name, metric in COUNTERS.items():
+        telemetry.count(name, **dict.fromkeys(metric.labels, "x"))
+    text = telemetry.exposition().decode()
+    for name, metric in COUNTERS.items():
+        assert f"# HELP notifyd_{name}_total {metric.help}\n# TYPE notifyd_{name}_total counter\n" in text
+
+
+def test_two_nodes_in_one_process_count_apart(hands: Hands) -> None:
+    first, second = Telemetry(clock=hands.clock), Telemetry(clock=hands.clock)
+    first.count("gaps", 3)
+    assert samples(first)["notifyd_gaps_total", ()] == 3
+    assert samples(second)["notifyd_gaps_total", ()] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("no_such_thing", {}),
+        ("refusals", {}),
+        ("refusals", {"why": "origin"}),
+        ("gaps", {"reason": "slow"}),
+    ],
+)
+def test_an_unknown_counter_is_a_logged_bug(
+    name: str, labels: dict[str, str], telemetry: Telemetry, stream: io.StringIO
+) -> None:
+    telemetry.count(name, **labels)
+    (line,) = lines(stream)
+    assert (line["level"], line["event"], line["name"]) == ("error", "unknown_counter", name)
+    assert line["labels"] == list(labels)
+
+
+def test_gauges_are_asked_when_they_are_read(telemetry: Telemetry) -> None:
+    connections: list[int] = []
+    telemetry.show("connections", lambda: len(connections))
+    assert samples(telemetry)["notifyd_connections", ()] == 0
+    connections.append(1)
+    assert samples(telemetry)["notifyd_connections", ()] == 1
+    with pytest.raises(KeyError):
+        telemetry.show("no_such_thing", lambda: 0)
+
+
+def test_the_process_is_measured_too(telemetry: Telemetry) -> None:
+    assert samples(telemetry)["process_resident_memory_bytes", ()] > 0
+
+
+def test_lines_are_json_where_no_one_watches(telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.log("info", "listening", address="127.0.0.1:7500", weird=b"\xff", percent="100%s")
+    assert lines(stream) == [
+        {
+            "event": "listening",
+            "level": "info",
+            "timestamp": "2023-11-14T22:13:20.000+00:00",
+            "address": "127.0.0.1:7500",
+            "weird": "b'\\xff'",
+            "percent": "100%s",
+        }
+    ]
+
+
+def test_a_terminal_gets_colours_and_no_strangers_control_characters(hands: Hands) -> None:
+    stream = Terminal()
+    Telemetry(stream=stream, clock=hands.clock).log("info", "refused", origin="https://x\x1b[2J\n\r.example")
+    (line,) = stream.getvalue().splitlines()
+    assert "\x1b[" in line
+    assert "\x1b[2J" not in line
+    assert r"https://x\x1b[2J\n\r.example" in line
+
+
+def test_lines_below_the_level_are_not_written(telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.log("debug", "connection_opened")
+    assert lines(stream) == []
+
+
+def test_a_level_that_does_not_exist_is_written_as_an_error(telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.log("loud", "bug")
+    assert lines(stream)[0]["level"] == "error"
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file")])
+def test_a_lost_stream_loses_lines_and_nothing_else(error: Exception, hands: Hands) -> None:
+    class Gone(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise error
+
+    Telemetry(stream=Gone(), clock=hands.clock).log("error", "service_failed")
+
+
+@pytest.mark.parametrize("field", sorted(SECRET_FIELDS))
+def test_secret_fields_are_withheld(field: str, telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.log("info", "refused", **{field: "hunter2", "headers": {field.title(): ["hunter2"]}})
+    (line,) = lines(stream)
+    assert line[field] == WITHHELD
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("GET /ws?topics=a&token=hunter2&x=1", "GET /ws?topics=a&token=(withheld)&x=1"),
+        ("Authorization: Bearer hunter2", "Authorization: Bearer (withheld)"),
+        ("redis://user:hunter2@127.0.0.1:6379/0", "redis://(withheld)@127.0.0.1:6379/0"),
+        ("cannot reach redis://127.0.0.1:6379", "cannot reach redis://127.0.0.1:6379"),
+        ("tokens are fine", "tokens are fine"),
+        (["password=hunter2"], ["password=(withheld)"]),
+        (17, 17),
+    ],
+)
+def test_credentials_in_text_are_withheld(text: Any, told: Any) -> None:
+    assert without_secrets(text) == told
+
+
+def test_repeats_are_left_out_and_counted(telemetry: Telemetry, stream: io.StringIO, hands: Hands) -> None:
+    for number in range(100):
+        telemetry.log("warning", "refused", place="accept", peer=number)
+        telemetry.log("info", "drained")
+    telemetry.log("warning", "refused", place="handshake")
+    warnings = [line for line in lines(stream) if line["event"] == "refused"]
+    assert [line.get("peer") for line in warnings] == [0, 1, 2, 3, 4, None]  # another place is another kind of line
+    assert len(lines(stream)) == 100 + BURST + 1
+    assert samples(telemetry)["notifyd_log_lines_left_out_total", ()] == 100 - BURST
+    hands.now_s = WINDOW_S
+    telemetry.log("warning", "refused", place="accept", peer="later")
+    telemetry.log("warning", "refused", place="accept", peer="later still")
+    assert [line.get("left_out") for line in lines(stream)[-2:]] == [100 - BURST, None]
+
+
+def test_repeats_watch_a_bounded_number_of_kinds() -> None:
+    repeats = Repeats()
+    for number in range(3 * MAX_KINDS):
+        assert repeats.admit((str(number),), 0.0) == 0
+    assert len(repeats._windows) == MAX_KINDS
