@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import trio
+
 import msgspec
 
 from notifyd.model import Notification, SessionId
@@ -62,6 +64,9 @@ class SessionRecord:
 
 class Broker(Protocol):
     """The place where messages, positions, presence and sessions live."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Do what the broker does by itself, such as forgetting what expired, until cancelled: a service of the tree."""
 
     async def publish(
         self,

@@ -4,6 +4,9 @@ A subscriber that leaves and comes back within `LINGER_S` costs the broker nothi
 waits for the broker.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import trio
 
 from notifyd.broker.base import Broker
@@ -21,7 +24,7 @@ class Interest:
         self._registry = registry
         self._broker = broker
         self._subscribed: set[str] = set()
-        self._subscribing: dict[str, trio.Lock] = {}
+        self._locks: dict[str, trio.Lock] = {}
         self._idle: dict[str, float] = {}
         self._wake = trio.Event()
 
@@ -30,15 +33,10 @@ class Interest:
         self._idle.pop(topic, None)
         if topic in self._subscribed:
             return
-        lock = self._subscribing.setdefault(topic, trio.Lock())
-        try:
-            async with lock:
-                if topic not in self._subscribed:
-                    await self._broker.subscribe(topic)
-                    self._subscribed.add(topic)
-        finally:
-            if not lock.statistics().tasks_waiting and not lock.locked():
-                self._subscribing.pop(topic, None)
+        async with self._exclusively(topic):
+            if topic not in self._subscribed:
+                await self._broker.subscribe(topic)
+                self._subscribed.add(topic)
 
     def release(self, topic: str) -> None:
         """Note that a subscriber is gone; when it was the last, the broker is told after the linger time."""
@@ -60,12 +58,21 @@ class Interest:
 
     async def _unsubscribe(self, topic: str) -> None:
         del self._idle[topic]
-        async with self._subscribing.setdefault(topic, trio.Lock()):
+        async with self._exclusively(topic):
             if topic in self._registry.topics:
                 return
+            self._subscribed.discard(topic)
             try:
                 await self._broker.unsubscribe(topic)
-                self._subscribed.discard(topic)
             except BrokerUnavailable as failure:
                 self._idle[topic] = trio.current_time() + failure.retry_after_s
-        self._subscribing.pop(topic, None)
+
+    @asynccontextmanager
+    async def _exclusively(self, topic: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(topic, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(topic, None)

@@ -125,6 +125,11 @@ class Outbox:
         self.queued_bytes += size_bytes
         self._queue.append(delivery)
 
+    def has_room(self, delivery: Delivery) -> bool:
+        """Whether a delivery fits the budget now, after sending what can be sent."""
+        size_bytes = len(delivery.frame(self.form))
+        return self.queued_bytes + size_bytes <= self._budget_bytes or self._make_room(size_bytes)
+
     def put_frame(self, frame: bytes) -> None:
         """Queue a whole frame that belongs to this connection alone: a reply, a heartbeat, a control frame."""
         if self._closed:

@@ -116,7 +116,7 @@ class Registry:
             subscription.buffer = None
 
     def remove(self, subscriber: Subscriber, topic_name: str) -> Subscription | None:
-        """End a subscription, its replay included; None where there was none. A topic nobody is left on is forgotten."""
+        """End a subscription and its replay; None where there was none. A topic nobody is left on is forgotten."""
         subscription = subscriber.subscriptions.pop(topic_name, None)
         if subscription is None:
             return None

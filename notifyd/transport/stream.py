@@ -111,6 +111,7 @@ class SocketStream:
 
     def close(self) -> None:
         """Close at once; see ByteStream."""
+        # A task may wait on this socket: it is to be told, not left with a descriptor that soon is somebody else's.
         if self._socket.fileno() != -1:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()

@@ -1,0 +1,102 @@
+"""From opened to connected: who the client is, which session it goes on with, which topics it has from the start."""
+
+from collections.abc import Iterable
+
+from msgspec import UNSET
+
+from notifyd.auth.permissions import may_subscribe
+from notifyd.broker.base import SessionRecord
+from notifyd.connection.connection import Connection
+from notifyd.connection.context import Context
+from notifyd.errors import Unauthorized
+from notifyd.hub.recovery import CatchUp, Standing
+from notifyd.hub.registry import Subscriber
+from notifyd.model import ANONYMOUS, Identity
+from protocol.errors import ErrorCode, RequestError
+from protocol.messages import Connect, Connected, Restored
+from protocol.position import Position
+
+UNAUTHORIZED = "the token is missing or not accepted"
+"""One answer for every bad token, so that nobody learns from it what was wrong."""
+
+
+def authenticate(context: Context, token: str | None) -> Identity:
+    """Tell who holds this token; without one, the anonymous user where that is configured.
+
+    Raises RequestError 401, the same for every reason; the log has the reason.
+    """
+    if token is None and context.settings.auth.anonymous:
+        return ANONYMOUS
+    try:
+        return context.verifier.verify(token or "")
+    except Unauthorized as refusal:
+        context.events.count("token_refusals")
+        context.events.log("info", "token_refused", reason=str(refusal))
+        raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
+
+
+async def connect(connection: Connection, request: Connect, identity: Identity, topics: Iterable[str]) -> None:
+    """Make the client a subscriber: a resumed session with its topics, or a new one; then those it has by right.
+
+    The answer goes out first, then what each topic missed. Raises RequestError for a bad `heartbeat`.
+    """
+    context = connection.context
+    heartbeat_s = connection.watch.agree(request.heartbeat)
+    record = await _resume(context, request, identity)
+    subscriber = Subscriber(
+        session=record.session if record else context.hub.new_session(),
+        user=identity.user,
+        outbox=connection.outbox,
+        end=connection.end,
+        since_ms=connection.opened_ms,
+    )
+    connection.enter(identity, subscriber)
+    catch_ups = await _subscribe_all(connection, subscriber, _wanted(request, record, topics))
+    connection.send(
+        Connected(
+            id=request.id or UNSET,
+            session=subscriber.session,
+            resumed=record is not None,
+            user=identity.user,
+            node=context.settings.node.name,
+            heartbeat=heartbeat_s,
+            expires=UNSET if identity.expires_s is None else int(identity.expires_s),
+            topics={name: _restored(catch_up.standing) for name, catch_up in catch_ups.items()} or UNSET,
+        )
+    )
+    for catch_up in catch_ups.values():
+        connection.replay(catch_up, tell_gap=True)
+
+
+async def _resume(context: Context, request: Connect, identity: Identity) -> SessionRecord | None:
+    return None if request.session is None else await context.hub.resume(request.session, identity.user)
+
+
+def _wanted(request: Connect, record: SessionRecord | None, topics: Iterable[str]) -> dict[str, Position | None]:
+    """Collect the topics to subscribe, each with the position to go on from (None: from now on)."""
+    wanted: dict[str, Position | None] = dict.fromkeys(topics)
+    if record is not None:
+        positions = request.positions or {}
+        wanted |= {topic: positions.get(topic, position) for topic, position in record.positions.items()}
+    return wanted
+
+
+async def _subscribe_all(
+    connection: Connection, subscriber: Subscriber, wanted: dict[str, Position | None]
+) -> dict[str, CatchUp]:
+    """Subscribe to what the client may still have; what it may not is left out of the answer."""
+    hub, settings = connection.context.hub, connection.context.settings
+    identity = connection.identity
+    assert identity is not None
+    return {
+        topic: await hub.subscribe(subscriber, topic, "latest" if position is None else position)
+        for topic, position in wanted.items()
+        if may_subscribe(identity, topic, settings.policy_for(topic).subscribe)
+    }
+
+
+def _restored(standing: Standing) -> Restored:
+    if standing.position is None:
+        return Restored()
+    recovered = UNSET if standing.recovered is None else standing.recovered
+    return Restored(epoch=standing.position.epoch, offset=standing.position.offset, recovered=recovered)

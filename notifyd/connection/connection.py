@@ -1,0 +1,166 @@
+"""One client as a node holds it: its socket, its outbox, its deadlines, and the reason it ends. `life` is its story."""
+
+import contextlib
+import itertools
+from typing import NamedTuple
+
+import trio
+
+from notifyd.connection.context import Context
+from notifyd.connection.heartbeat import Watch
+from notifyd.connection.limits import CONNECT_BYTES, RequestLimits
+from notifyd.connection.transport import Transport
+from notifyd.hub.outbox import Outbox
+from notifyd.hub.recovery import CatchUp
+from notifyd.hub.registry import Subscriber
+from notifyd.model import Identity
+from notifyd.settings import Overflow
+from notifyd.transport.stream import ByteStream
+from protocol.errors import CloseCode, RemoteProtocolError
+from protocol.framing import heartbeat_to_wire, to_wire
+from protocol.messages import ServerMessage, encode
+
+WRITE_DEADLINE_S = 10.0
+"""A peer that takes not one byte for so long is too slow."""
+
+_numbers = itertools.count(1)
+
+
+class Ending(NamedTuple):
+    """Why a connection ends, in the words its client gets."""
+
+    code: CloseCode
+    message: str
+
+
+class Connection:
+    """One client. `end` may be called from anywhere, at any time; the rest is for the connection's own tasks."""
+
+    __slots__ = (
+        "_opened_bytes",
+        "context",
+        "ending",
+        "identity",
+        "limits",
+        "number",
+        "nursery",
+        "opened_ms",
+        "outbox",
+        "registrations",
+        "stream",
+        "subscriber",
+        "transport",
+        "watch",
+    )
+
+    transport: Transport
+    outbox: Outbox
+    nursery: trio.Nursery
+
+    def __init__(self, stream: ByteStream, context: Context) -> None:
+        settings = context.settings
+        self.number = next(_numbers)
+        self.stream = stream
+        self.context = context
+        self.opened_ms = context.clock.unix_ms()
+        self.ending: Ending | None = None
+        self.identity: Identity | None = None
+        self.subscriber: Subscriber | None = None
+        self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)
+        self.limits = RequestLimits(settings.limits.messages, context.clock.monotonic_s())
+        self._opened_bytes = 0
+        self.registrations = contextlib.ExitStack()
+
+    # --- its state ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether a reason to end was given."""
+        return self.ending is not None
+
+    def end(self, code: CloseCode, message: str) -> None:
+        """End the connection; the first reason given is the one the client gets. Synchronous, returns at once."""
+        if self.ending is None:
+            self.ending = Ending(code, message)
+            self.nursery.cancel_scope.cancel()
+
+    def attach(self, transport: Transport) -> None:
+        """Take over an open transport: from now on everything that leaves goes through the outbox."""
+        self.transport = transport
+        self.outbox = Outbox(
+            self.stream,
+            transport.form,
+            self.context.settings.limits.queue_bytes,
+            on_blocked=self._start_writer,
+            on_broken=self.nursery.cancel_scope.cancel,
+            on_overflow=self._overflow,
+        )
+        transport.attach(self.outbox)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the transport's handshake is done."""
+        return hasattr(self, "outbox")
+
+    @property
+    def transport_name(self) -> str:
+        """The transport's name for people and metrics."""
+        return "device" if self.transport.form.is_device else "websocket"
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: ServerMessage) -> None:
+        """Queue a message for this client alone; the reader's flush sends it."""
+        form = self.outbox.form
+        self.outbox.put_frame(to_wire(form, encode(message, form.encoding), self._unix_ms()))
+
+    def send_heartbeat(self, heartbeat: bytes) -> None:
+        """Queue 16 bytes of PING or PONG."""
+        self.outbox.put_frame(heartbeat_to_wire(self.outbox.form, heartbeat))
+
+    def replay(self, catch_up: CatchUp, *, tell_gap: bool = False) -> None:
+        """Let an answered subscription go on to its messages: at once, or by a task when there are many."""
+        if not catch_up.release(tell_gap=tell_gap):
+            self.nursery.start_soon(catch_up.run)
+
+    def _start_writer(self) -> None:
+        self.nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """Send what waits; the writer lives only while the socket would block."""
+        try:
+            await self.outbox.drain(WRITE_DEADLINE_S)
+        except trio.TooSlowError:
+            self.end(CloseCode.TOO_SLOW, f"nothing was read for {WRITE_DEADLINE_S:g} s")
+
+    def _overflow(self, policy: Overflow) -> None:
+        self.context.events.count("overflows", policy=policy.value)
+        if policy is Overflow.DISCONNECT:
+            self.end(CloseCode.TOO_SLOW, "more is unsent than limits.queue allows")
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def heard(self, size_bytes: int) -> None:
+        """Note that bytes arrived, whatever they are.
+
+        Raises RemoteProtocolError when a client that is not connected has sent more than a token can need.
+        """
+        self.watch.liveness.heard(self.context.clock.monotonic_s())
+        if self.subscriber is None:
+            self._opened_bytes += size_bytes
+            if self._opened_bytes > CONNECT_BYTES:
+                raise RemoteProtocolError(f"more than {CONNECT_BYTES} bytes before connect", CloseCode.UNAUTHORIZED)
+
+    def enter(self, identity: Identity, subscriber: Subscriber) -> None:
+        """Become a connected client, registered until the connection is over."""
+        hub, limits = self.context.hub, self.context.settings.limits
+        self.identity = identity
+        self.subscriber = subscriber
+        self.registrations.enter_context(hub.registry.attached(subscriber))
+        self.limits.user = self.context.user_buckets.acquire(identity.user, self.context.clock.monotonic_s())
+        self.registrations.callback(self.context.user_buckets.release, identity.user)
+        self.transport.set_payload_limit(limits.payload_bytes)
+        self.watch.connected(identity.expires_s)
+
+    def _unix_ms(self) -> int:
+        return self.context.clock.unix_ms()

@@ -1,0 +1,65 @@
+"""Everything that can fall due while a connection is silent: its handshake, its heartbeat, its token."""
+
+from math import inf
+
+from notifyd.model import Clock
+from notifyd.settings import HeartbeatSettings
+from protocol.codec import FrameType, encode_heartbeat
+from protocol.errors import CloseCode, ErrorCode, RemoteProtocolError, RequestError
+from protocol.liveness import Beat, ClientLiveness
+
+
+class Watch:
+    """The deadlines of one connection. `due_s` and every `now_s` are seconds of the node's monotonic clock."""
+
+    __slots__ = ("_clock", "_connect_by_s", "_expires_s", "_settings", "liveness")
+
+    def __init__(self, settings: HeartbeatSettings, handshake_s: float, clock: Clock) -> None:
+        now_s = clock.monotonic_s()
+        self._settings = settings
+        self._clock = clock
+        self._connect_by_s = now_s + handshake_s
+        self._expires_s = inf
+        self.liveness = ClientLiveness(
+            interval_s=settings.interval_s, misses=settings.misses, floor_s=settings.floor_s, now_s=now_s
+        )
+
+    @property
+    def due_s(self) -> float:
+        """When `beat` has to be called next."""
+        return min(self._connect_by_s, self._expires_s, self.liveness.due_s)
+
+    def beat(self, now_s: float) -> bytes:
+        """Do what is due: return the 16 bytes of a PING to send, or b"".
+
+        Raises RemoteProtocolError with the close code when the client ran out of time.
+        """
+        if now_s >= self._connect_by_s:
+            raise RemoteProtocolError("not connected in time", CloseCode.UNAUTHORIZED)
+        if now_s >= self._expires_s:
+            raise RemoteProtocolError("the token expired", CloseCode.UNAUTHORIZED)
+        beat = self.liveness.beat(now_s)
+        if beat is Beat.LOST:
+            raise RemoteProtocolError("heartbeat lost", CloseCode.HEARTBEAT_LOST)
+        return encode_heartbeat(FrameType.PING, self.liveness.ping(now_s)) if beat is Beat.PING else b""
+
+    def connected(self, expires_s: float | None) -> None:
+        """Stop waiting for `connect`; from now on the token's end counts (Unix time, None for never)."""
+        self._connect_by_s = inf
+        self.expire_at(expires_s)
+
+    def expire_at(self, expires_s: float | None) -> None:
+        """Set the token's end, in Unix time."""
+        left_s = inf if expires_s is None else expires_s - self._clock.unix_s()
+        self._expires_s = self._clock.monotonic_s() + left_s
+
+    def agree(self, wished_s: float | None) -> float:
+        """Take the client's wish for a heartbeat; return the seconds that hold.
+
+        Raises RequestError 400 for a wish that is not a positive number.
+        """
+        if wished_s is not None:
+            if not 0 < wished_s < inf:
+                raise RequestError(ErrorCode.BAD_REQUEST, f"heartbeat is a positive number of seconds, not {wished_s}")
+            self.liveness.interval_s = min(max(wished_s, self._settings.minimum_s), self._settings.maximum_s)
+        return self.liveness.interval_s

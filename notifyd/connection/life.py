@@ -1,0 +1,95 @@
+"""The life of one client: opened, connected, serving, ended, closed.
+
+A connection is one nursery and the exception barrier around it: whatever goes wrong inside ends this client and is
+counted; nothing of it reaches the listener. Cancellation always passes.
+"""
+
+import contextlib
+import traceback
+
+import trio
+
+from notifyd.connection.connection import Connection, Ending
+from notifyd.connection.context import Context
+from notifyd.connection.reader import read
+from notifyd.connection.transport import OpenTransport
+from notifyd.errors import StreamBroken
+from notifyd.transport.stream import ByteStream
+from protocol.errors import CloseCode, RemoteProtocolError
+
+CLOSE_DEADLINE_S = 5.0
+"""From the end of a connection to the close of its socket, whatever the peer does."""
+
+
+async def serve_client(stream: ByteStream, context: Context, open_transport: OpenTransport) -> None:
+    """Serve one client from its first byte to its closed socket. Returns when all is over; raises only Cancelled."""
+    connection = Connection(stream, context)
+    context.connections.add(connection)
+    try:
+        with connection.registrations:
+            try:
+                async with trio.open_nursery() as connection.nursery:
+                    await _serve(connection, open_transport)
+                    connection.nursery.cancel_scope.cancel()
+            finally:
+                await _leave(connection)
+    except* StreamBroken:
+        pass  # the peer is gone: an ordinary end
+    except* Exception as bugs:
+        _hit_barrier(connection, bugs)
+    finally:
+        context.connections.remove(connection)
+        await _close(connection)
+
+
+async def _serve(connection: Connection, open_transport: OpenTransport) -> None:
+    context = connection.context
+    try:
+        with trio.move_on_after(context.settings.limits.handshake_s) as handshake:
+            opened = await open_transport(connection)
+        if handshake.cancelled_caught:
+            context.events.count("refusals", reason="handshake_timeout")
+        elif opened is not None:
+            connection.attach(opened.transport)
+            context.events.count("connections_opened", transport=connection.transport_name)
+            await (opened.echo or read)(connection, opened)
+    except RemoteProtocolError as error:
+        connection.end(error.close_code, error.message)
+
+
+async def _leave(connection: Connection) -> None:
+    """Hand the session over to the hub's care, within a deadline: its client may be back in a moment."""
+    if connection.subscriber is not None:
+        with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
+            await connection.context.hub.detach(connection.subscriber)
+
+
+async def _close(connection: Connection) -> None:
+    """Say the last word if it can still be heard, and close the socket within the deadline."""
+    ending = connection.ending
+    with trio.move_on_after(CLOSE_DEADLINE_S, shield=True), contextlib.suppress(StreamBroken, trio.TooSlowError):
+        if connection.is_open:
+            code = CloseCode.NORMAL if ending is None else ending.code
+            _count_ending(connection, code)
+            final = b"" if ending is None else connection.transport.final_frame(ending.code, ending.message)
+            connection.outbox.close(final, discard=code is CloseCode.TOO_SLOW)
+            await connection.outbox.drain(CLOSE_DEADLINE_S)
+        await connection.stream.finish(CLOSE_DEADLINE_S)
+    connection.stream.close()
+
+
+def _count_ending(connection: Connection, code: CloseCode) -> None:
+    events = connection.context.events
+    events.count("connections_closed", transport=connection.transport_name, reason=code.reason)
+    if code is CloseCode.HEARTBEAT_LOST:
+        events.count("heartbeats_lost")
+    elif code is CloseCode.RATE_LIMITED:
+        events.count("rate_limited", kind="flood")
+
+
+def _hit_barrier(connection: Connection, bugs: BaseExceptionGroup[Exception]) -> None:
+    """Something nobody foresaw: a bug. It ends this client, and it is counted."""
+    connection.ending = connection.ending or Ending(CloseCode.INTERNAL, "internal error")
+    connection.context.events.count("barrier_hits", place="connection")
+    text = "".join(traceback.format_exception(bugs))
+    connection.context.events.log("error", "connection_failed", connection=connection.number, traceback=text)

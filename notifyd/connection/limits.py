@@ -1,0 +1,52 @@
+"""How much one connection may ask for: requests, heartbeats, and bytes before it is connected."""
+
+import math
+
+from notifyd.policy.token_bucket import TokenBucket
+from notifyd.settings import Rate
+from protocol.errors import CloseCode, ErrorCode, RemoteProtocolError, RequestError
+
+FLOOD_FACTOR = 10
+"""Requests that go on at ten times the rate, against 429, are a flood."""
+
+HEARTBEATS_PER_S = 100
+HEARTBEATS_BURST = 2_000
+"""Heartbeats and WebSocket pings a connection may send: far above any sane interval, far below a burden."""
+
+CONNECT_BYTES = 4096
+"""What a client may send in all before it is connected: a token and some heartbeats."""
+
+
+class RequestLimits:
+    """The token buckets of one connection."""
+
+    __slots__ = ("_flood", "_heartbeats", "_own", "user")
+
+    def __init__(self, rate: Rate, now_s: float) -> None:
+        self._own = TokenBucket(rate.rate, rate.burst, now_s)
+        self._flood = TokenBucket(rate.rate * FLOOD_FACTOR, rate.burst * FLOOD_FACTOR, now_s)
+        self._heartbeats: TokenBucket | None = None
+        self.user: TokenBucket | None = None
+
+    def take_request(self, now_s: float) -> None:
+        """Count a request. Raises RequestError 429 above the rate, RemoteProtocolError (4029) for a flood."""
+        if not self._flood.take(now_s):
+            raise RemoteProtocolError("requests went on at ten times the rate", CloseCode.RATE_LIMITED)
+        buckets = (self._own,) if self.user is None else (self._own, self.user)
+        wait_s = max(bucket.wait_s(now_s) for bucket in buckets)
+        if wait_s > 0:
+            retry_after_s = math.ceil(wait_s * 1000) / 1000
+            raise RequestError(
+                ErrorCode.RATE_LIMITED,
+                f"too many requests: try again in {retry_after_s} s",
+                retry_after_s=retry_after_s,
+            )
+        for bucket in buckets:
+            bucket.take(now_s)
+
+    def take_heartbeats(self, amount: int, now_s: float) -> None:
+        """Count heartbeats or WebSocket control frames. Raises RemoteProtocolError (4029) for a flood."""
+        if self._heartbeats is None:
+            self._heartbeats = TokenBucket(HEARTBEATS_PER_S, HEARTBEATS_BURST, now_s)
+        if not self._heartbeats.take(now_s, amount):
+            raise RemoteProtocolError(f"more than {HEARTBEATS_PER_S} heartbeats a second", CloseCode.RATE_LIMITED)

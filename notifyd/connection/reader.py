@@ -1,0 +1,80 @@
+"""Where a client's frames come in: heartbeats are answered here, requests go to their handlers."""
+
+import trio
+
+from notifyd.connection.connecting import connect
+from notifyd.connection.connection import Connection
+from notifyd.connection.requests import answer, to_error
+from notifyd.connection.transport import Opened
+from notifyd.errors import BrokerUnavailable
+from notifyd.model import Identity
+from protocol.codec import Frame, FrameType, encode_heartbeat
+from protocol.errors import CloseCode, RequestError
+from protocol.framing import Encoding, Form
+from protocol.messages import Connect
+
+EVENTS_PER_CHECKPOINT = 16
+"""A client that sends much at once lets others have their turn after so many frames."""
+
+
+async def read(connection: Connection, opened: Opened) -> None:
+    """Read until the stream or the connection ends. Raises RemoteProtocolError and StreamBroken."""
+    if opened.identity is not None and opened.hello is not None:
+        await _welcome(connection, opened.hello, opened.identity, opened.topics)
+    while not connection.ended and (frames := await _receive(connection)) is not None:
+        await _handle_all(connection, frames)
+        connection.outbox.flush()
+
+
+async def _welcome(connection: Connection, hello: Connect, identity: Identity, topics: tuple[str, ...]) -> None:
+    """Connect a client whose handshake said everything: `connected` is the first it hears."""
+    try:
+        await connect(connection, hello, identity, topics)
+    except RequestError as error:
+        connection.send(to_error(error, None))
+        connection.end(CloseCode.UNAUTHORIZED, error.message)
+    except BrokerUnavailable:
+        connection.end(CloseCode.RESTART, "the broker is away")
+    connection.outbox.flush()
+
+
+async def _receive(connection: Connection) -> list[Frame] | None:
+    """Wait for frames, and do meanwhile what falls due: beats, a lost client, an expired token."""
+    watch, transport = connection.watch, connection.transport
+    while True:
+        with trio.CancelScope(deadline=watch.due_s):
+            frames = await transport.receive()
+            control_frames = transport.take_control_frames()
+            if control_frames:
+                connection.limits.take_heartbeats(control_frames, trio.current_time())
+            return frames
+        heartbeat = watch.beat(trio.current_time())
+        if heartbeat:
+            connection.send_heartbeat(heartbeat)
+            connection.outbox.flush()
+
+
+async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
+    for count, frame in enumerate(frames, start=1):
+        await _handle(connection, frame)
+        if connection.ended:
+            break
+        if count % EVENTS_PER_CHECKPOINT == 0:
+            connection.outbox.flush()
+            await trio.lowlevel.checkpoint()
+
+
+async def _handle(connection: Connection, frame: Frame) -> None:
+    kind = frame.type
+    if kind is FrameType.PING:
+        connection.limits.take_heartbeats(1, trio.current_time())
+        connection.send_heartbeat(encode_heartbeat(FrameType.PONG, frame.timestamp_ms))
+    elif kind is FrameType.PONG:
+        connection.limits.take_heartbeats(1, trio.current_time())
+        connection.watch.liveness.pong(frame.timestamp_ms, trio.current_time())
+    else:
+        encoding = Encoding.MSGPACK if kind is FrameType.MSGPACK else Encoding.JSON
+        if connection.subscriber is None and connection.outbox.form.is_device:
+            # A device link is answered in the encoding of its `connect`, and until then in that of its last frame.
+            connection.outbox.form = Form.DEVICE_JSON if encoding is Encoding.JSON else Form.DEVICE_MSGPACK
+        await answer(connection, frame.payload, encoding)

@@ -1,0 +1,159 @@
+"""The accept loop: takes clients off a listening socket, survives a full descriptor table, counts and refuses.
+
+trio.serve_listeners is not used: its handler nursery is shared with the loop, and the loop is to stop for a drain while
+its clients go on.
+"""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from notifyd.errors import ListenError, StreamBroken
+from notifyd.events import Events
+from notifyd.policy.admission import Admission
+from notifyd.settings import Address
+from notifyd.transport.stream import SocketStream
+
+BACKLOG = 4096
+"""Connections the kernel may hold for us: a reconnect storm waits there instead of being refused."""
+
+ACCEPTS_PER_CHECKPOINT = 64
+
+NO_DESCRIPTOR_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+NO_DESCRIPTOR_PAUSE_S = 0.1
+"""With no descriptor left, accept fails at once and for ever: a pause keeps the CPU for the clients there are."""
+
+LINGERING_REFUSALS = 256
+"""Refused clients waited for at the same time; in a flood the others are closed at once."""
+
+REFUSAL_DEADLINE_S = 1.0
+
+
+def bind(address: Address, key: str) -> socket.socket:
+    """Listen on an address; `key` is the setting it came from. Raises ListenError, in one line for a person."""
+    try:
+        family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as failure:
+        raise _listen_error(address, key, failure) from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(target)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as failure:
+        listening.close()
+        raise _listen_error(address, key, failure) from None
+    return listening
+
+
+def address_of(listening: socket.socket) -> Address:
+    """Tell where a socket really listens: the port the kernel chose for port 0."""
+    host, port = listening.getsockname()[:2]
+    return Address(host, port)
+
+
+class ClientListener:
+    """Accepts clients on one address and serves each in a task of its own.
+
+    `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed.
+    A listener serves until cancelled; `stop_accepting` ends only the accepting.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        *,
+        admission: Admission,
+        serve: Callable[[SocketStream], Awaitable[None]],
+        refusal: bytes,
+        events: Events,
+    ) -> None:
+        self.name = name
+        self.address = address
+        self._admission = admission
+        self._serve = serve
+        self._refusal = refusal
+        self._events = events
+        self._accepting: trio.CancelScope | None = None
+        self._refusing = 0
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new clients are let in."""
+        return self._accepting is not None
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; those connected stay."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Raises ListenError when the address cannot be listened on."""
+        listening = bind(self.address, f"listen.{self.name}")
+        self.address = address_of(listening)  # a restart takes the same port again
+        async with trio.open_nursery() as connections:
+            with listening, trio.CancelScope() as accepting:
+                self._accepting = accepting
+                task_status.started()
+                try:
+                    await self._accept_until_cancelled(listening, connections)
+                finally:
+                    self._accepting = None
+            await trio.sleep_forever()
+
+    async def _accept_until_cancelled(self, listening: socket.socket, connections: trio.Nursery) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            for _ in range(ACCEPTS_PER_CHECKPOINT):
+                try:
+                    accepted, peer = listening.accept()
+                except BlockingIOError:
+                    break
+                except OSError as failure:
+                    if failure.errno not in NO_DESCRIPTOR_ERRORS:
+                        continue  # this one client vanished between its arrival and now
+                    self._events.log("warning", "no_descriptor_left", listener=self.name, error=failure.strerror)
+                    await trio.sleep(NO_DESCRIPTOR_PAUSE_S)
+                    break
+                self._welcome(accepted, peer, connections)
+
+    def _welcome(self, accepted: socket.socket, peer: tuple[str, int], connections: trio.Nursery) -> None:
+        stream = SocketStream(accepted, peer=f"{peer[0]}:{peer[1]}", local=str(self.address))
+        if self._admission.admit():
+            connections.start_soon(self._serve_admitted, stream)
+        else:
+            self._events.count("refusals", reason="connection_limit")
+            with contextlib.suppress(StreamBroken):
+                stream.send_now(self._refusal)
+            if self._refusing < LINGERING_REFUSALS:
+                self._refusing += 1
+                connections.start_soon(self._refuse, stream)
+            else:
+                stream.close()
+
+    async def _refuse(self, stream: SocketStream) -> None:
+        """Let a refused client read why before its connection is gone."""
+        try:
+            await stream.finish(REFUSAL_DEADLINE_S)
+        finally:
+            stream.close()
+            self._refusing -= 1
+
+    async def _serve_admitted(self, stream: SocketStream) -> None:
+        try:
+            await self._serve(stream)
+        finally:
+            self._admission.release()
+
+
+def _listen_error(address: Address, key: str, failure: OSError) -> ListenError:
+    problem = failure.strerror or str(failure)
+    hint = ""
+    if failure.errno == errno.EADDRINUSE:
+        hint = ": another program has the port; stop it or choose another"
+    return ListenError(f"cannot listen on {address} ({key}): {problem}{hint}")

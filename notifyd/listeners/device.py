@@ -1,0 +1,48 @@
+"""The device listener: raw frames over TCP, or over TLS."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+
+from notifyd.connection.connection import Connection
+from notifyd.connection.context import Context
+from notifyd.connection.life import serve_client
+from notifyd.connection.limits import CONNECT_BYTES
+from notifyd.connection.transport import Opened
+from notifyd.transport.device import DeviceTransport
+from notifyd.transport.stream import SocketStream
+from notifyd.transport.tls import TlsStream
+from protocol.errors import ErrorCode
+from protocol.framing import Encoding, Form, to_wire
+from protocol.messages import Error, encode
+
+REFUSAL = to_wire(
+    Form.DEVICE_JSON,
+    encode(
+        Error(code=ErrorCode.UNAVAILABLE, reason="unavailable", message="the connection limit is reached"),
+        Encoding.JSON,
+    ),
+    0,
+)
+"""What a device over the connection limit gets before its link is closed."""
+
+
+def device_server(context: Context, tls: ssl.SSLContext | None) -> Callable[[SocketStream], Awaitable[None]]:
+    """Return what serves one accepted device link."""
+
+    async def serve(socket_stream: SocketStream) -> None:
+        if tls is None:
+            await serve_client(socket_stream, context, _open)
+        else:
+            stream = TlsStream(socket_stream, tls)
+
+            async def open_with_tls(connection: Connection) -> Opened:
+                await stream.handshake()
+                return await _open(connection)
+
+            await serve_client(stream, context, open_with_tls)
+
+    return serve
+
+
+async def _open(connection: Connection) -> Opened:
+    return Opened(DeviceTransport(connection.stream, CONNECT_BYTES, connection.heard))

@@ -1,0 +1,123 @@
+"""The node as its HTTP side sees it: the hub, its connections and its supervision tree behind `Backend`."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Literal
+
+from msgspec import UNSET
+
+from notifyd.broker.base import Published
+from notifyd.connection.connection import Connection
+from notifyd.connection.context import Context
+from notifyd.errors import BrokerUnavailable
+from notifyd.hub.delivery import to_entry
+from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
+from notifyd.supervision import TreeNode
+from protocol.errors import CloseCode, ErrorCode, RequestError
+from protocol.messages import HistoryReply, Member
+from protocol.position import Position
+from protocol.topics import Pattern
+
+
+class HubBackend:
+    """Implements `notifyd.listeners.http.backend.Backend` for a running node."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        tree: Callable[[], TreeNode],
+        metrics: Callable[[], bytes],
+        problems: Callable[[], list[str]],
+    ) -> None:
+        self._context = context
+        self._hub = context.hub
+        self.tree = tree
+        self.metrics = metrics
+        self._problems = problems
+
+    async def publish(self, publication: Publication) -> Published:
+        """Accept one message."""
+        published = await self._hub.publish(publication.topic, publication.data, key=publication.key)
+        self._context.events.count("messages_published", transport="http")
+        return published
+
+    async def publish_batch(self, publications: Sequence[Publication]) -> list[Published | RequestError]:
+        """Accept messages in order; the fan-out sends what they bring to a connection in one piece."""
+        results: list[Published | RequestError] = []
+        for publication in publications:
+            try:
+                results.append(await self.publish(publication))
+            except RequestError as refusal:
+                results.append(refusal)
+            except BrokerUnavailable as failure:
+                results.append(RequestError(ErrorCode.UNAVAILABLE, str(failure), retry_after_s=failure.retry_after_s))
+        return results
+
+    async def topics(self, pattern: Pattern | None, limit: int) -> tuple[list[TopicInfo], bool]:
+        """List topics by name."""
+        here = self._hub.registry.topics
+        known = await self._hub.broker.topics()
+        names = sorted({*known, *here})
+        matching = [name for name in names if pattern is None or pattern.matches(name)]
+        listed = []
+        for name in matching[:limit]:
+            subscribers = here[name].subscribers if name in here else 0
+            position = known.get(name)
+            if position is None:
+                listed.append(TopicInfo(name, subscribers))
+            else:
+                listed.append(TopicInfo(name, subscribers, position.epoch, position.offset))
+        return listed, len(matching) > limit
+
+    async def history(self, topic: str, since: Position | Literal["earliest"], limit: int) -> HistoryReply:
+        """Read kept messages."""
+        page = await self._hub.history(topic, since, limit)
+        messages = [to_entry(notification) for notification in page.messages]
+        epoch = UNSET if page.top is None else page.top.epoch
+        return HistoryReply(id=0, topic=topic, messages=messages, more=page.more, epoch=epoch)
+
+    async def presence(self, topic: str) -> list[Member]:
+        """Tell who is subscribed."""
+        return await self._hub.presence(topic)
+
+    async def readiness(self) -> list[str]:
+        """Tell what keeps the node from serving."""
+        return self._problems()
+
+    def connections(self, user: str | None, limit: int) -> tuple[list[ConnectionInfo], bool]:
+        """List connected clients, the longest connected first."""
+        matching = (
+            connection
+            for connection in self._context.connections
+            if connection.subscriber is not None and user in (None, connection.subscriber.user)
+        )
+        listed = [_describe(connection) for connection in islice(matching, limit + 1)]
+        return listed[:limit], len(listed) > limit
+
+    def disconnect(self, session: str) -> bool:
+        """End a session's connection: its client is forbidden to come back by itself."""
+        for connection in self._context.connections:
+            if connection.subscriber is not None and connection.subscriber.session == session:
+                connection.end(CloseCode.FORBIDDEN, "disconnected by an operator")
+                return True
+        return False
+
+
+def _describe(connection: Connection) -> ConnectionInfo:
+    subscriber = connection.subscriber
+    assert subscriber is not None
+    liveness = connection.watch.liveness
+    round_trip_s = liveness.round_trip_s
+    return ConnectionInfo(
+        session=subscriber.session,
+        user=subscriber.user,
+        transport=connection.transport_name,
+        encoding=connection.outbox.form.encoding.name.lower(),
+        address=connection.stream.peer,
+        since=connection.opened_ms,
+        heartbeat=liveness.interval_s,
+        round_trip_ms=None if round_trip_s is None else round(round_trip_s * 1000, 3),
+        queue_bytes=connection.outbox.queued_bytes,
+        topics=sorted(subscriber.subscriptions),
+    )

@@ -1,0 +1,174 @@
+"""The WebSocket listener: the request head is read and judged here, before trio-websocket sees a byte of it.
+
+Source: RFC 6455 section 4.2; spec/wire.md, "Transports" and "Credentials".
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from math import inf, isfinite
+
+from notifyd.auth.permissions import may_subscribe
+from notifyd.connection.connecting import UNAUTHORIZED, authenticate
+from notifyd.connection.connection import Connection
+from notifyd.connection.context import Context
+from notifyd.connection.life import serve_client
+from notifyd.connection.limits import CONNECT_BYTES
+from notifyd.connection.transport import Opened
+from notifyd.errors import StreamBroken
+from notifyd.model import Identity
+from notifyd.policy.origin import OriginPolicy
+from notifyd.transport.request_head import HeadError, HeadReader, RequestHead, response
+from notifyd.transport.stream import ByteStream, SocketStream
+from notifyd.transport.tls import TlsStream
+from notifyd.transport.websocket import SUBPROTOCOLS, WebSocketTransport, echo_frame, open_websocket, send_all
+from protocol.errors import RequestError
+from protocol.messages import Connect
+from protocol.topics import check_topic
+
+PATH = "/ws"
+ECHO_PATH = "/echo"
+HEAD_RECEIVE_BYTES = 4096
+
+REFUSAL = response(503, "unavailable", "the connection limit is reached", (("Retry-After", "5"),))
+"""What a client over the connection limit gets before its connection is closed."""
+
+
+class WebSocketServer:
+    """Serves accepted streams as WebSockets. `origins` judges browsers."""
+
+    def __init__(self, context: Context, origins: OriginPolicy, tls: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._origins = origins
+        self._tls = tls
+
+    async def serve(self, socket_stream: SocketStream) -> None:
+        """Serve one client until it is gone."""
+        stream = socket_stream if self._tls is None else TlsStream(socket_stream, self._tls)
+        await serve_client(stream, self._context, self._open)
+
+    async def _open(self, connection: Connection) -> Opened | None:
+        """Perform the handshake; a refused client has got its HTTP answer, and None is returned."""
+        stream = connection.stream
+        if isinstance(stream, TlsStream):
+            await stream.handshake()
+        try:
+            head = await _read_head(stream)
+            return await self._upgrade(connection, head)
+        except HeadError as refusal:
+            self._context.events.count("refusals", reason=refusal.reason)
+            await send_all(stream, refusal.response())
+            return None
+
+    async def _upgrade(self, connection: Connection, head: RequestHead) -> Opened:
+        is_echo = head.path == ECHO_PATH and self._context.settings.debug.echo
+        if head.path != PATH and not is_echo:
+            raise HeadError(404, "not_found", f"nothing is served at this path; WebSocket clients connect to {PATH}")
+        if not self._origins.allows_headers(head.origins, head.host, self._tls is not None):
+            raise HeadError(403, "forbidden", "this Origin is not allowed; see auth.origins in the configuration")
+        subprotocol = _choose_subprotocol(head)
+        identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(head)
+        transport = await open_websocket(
+            connection.nursery,
+            connection.stream,
+            head=head.raw,
+            trailing=head.trailing,
+            subprotocol=subprotocol,
+            limit_bytes=CONNECT_BYTES,
+            on_bytes=_ignore if is_echo else connection.heard,
+        )
+        return Opened(transport, identity, hello, topics, _echo if is_echo else None)
+
+    def _judge_query(self, head: RequestHead) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
+        """Read credentials, topics, session and heartbeat; who needs to send `connect` gets no identity here."""
+        token = _bearer(head) or _only(head, "token")
+        named = tuple(topic for topic in (_only(head, "topics") or "").split(",") if topic)
+        if token is None and not named:
+            return None, None, ()
+        try:
+            identity = authenticate(self._context, token)
+        except RequestError:
+            raise HeadError(401, "unauthorized", UNAUTHORIZED, (("WWW-Authenticate", "Bearer"),)) from None
+        for topic in named:
+            self._check_topic(topic, identity)
+        hello = Connect(id=1, session=_only(head, "session"), heartbeat=_heartbeat(head))
+        return identity, hello, (*named, *(topic for topic in identity.topics if topic not in named))
+
+    def _check_topic(self, topic: str, identity: Identity) -> None:
+        try:
+            check_topic(topic)
+        except ValueError as problem:
+            raise HeadError(400, "bad_request", str(problem)) from None
+        if not may_subscribe(identity, topic, self._context.settings.policy_for(topic).subscribe):
+            raise HeadError(403, "forbidden", f"not allowed to subscribe to {topic!r}")
+
+
+def websocket_server(
+    context: Context, origins: OriginPolicy, tls: ssl.SSLContext | None
+) -> Callable[[SocketStream], Awaitable[None]]:
+    """Return what serves one accepted WebSocket client."""
+    return WebSocketServer(context, origins, tls).serve
+
+
+async def _read_head(stream: ByteStream) -> RequestHead:
+    reader = HeadReader()
+    while True:
+        data = await stream.receive_some(HEAD_RECEIVE_BYTES)
+        if not data:
+            raise StreamBroken("the peer left during the handshake")
+        head = reader.receive(data)
+        if head is not None:
+            return head
+
+
+async def _echo(connection: Connection, opened: Opened) -> None:
+    """Give every message back as it came (`[debug] echo`)."""
+    transport = opened.transport
+    assert isinstance(transport, WebSocketTransport)
+    transport.set_payload_limit(connection.context.settings.limits.payload_bytes)
+    while (message := await transport.receive_message()) is not None:
+        connection.outbox.put_frame(echo_frame(message))
+        connection.outbox.flush()
+        await connection.outbox.wait_drained()
+
+
+def _choose_subprotocol(head: RequestHead) -> str | None:
+    if not head.subprotocols:
+        return None
+    for offered in head.subprotocols:
+        if offered in SUBPROTOCOLS:
+            return offered
+    known = " and ".join(SUBPROTOCOLS)
+    raise HeadError(400, "bad_request", f"none of the offered subprotocols is known; known are {known}")
+
+
+def _bearer(head: RequestHead) -> str | None:
+    if not head.authorization:
+        return None
+    scheme, _, token = head.authorization[0].partition(" ")
+    if len(head.authorization) > 1 or scheme.lower() != "bearer":
+        raise HeadError(401, "unauthorized", UNAUTHORIZED, (("WWW-Authenticate", "Bearer"),))
+    return token.strip()
+
+
+def _only(head: RequestHead, name: str) -> str | None:
+    values = head.query.get(name, [])
+    if len(values) > 1:
+        raise HeadError(400, "bad_request", f"the query has {name!r} more than once")
+    return values[0] if values else None
+
+
+def _heartbeat(head: RequestHead) -> float | None:
+    text = _only(head, "heartbeat")
+    if text is None:
+        return None
+    try:
+        wish_s = float(text)
+    except ValueError:
+        wish_s = inf
+    if not isfinite(wish_s) or wish_s <= 0:
+        raise HeadError(400, "bad_request", "heartbeat is a positive number of seconds")
+    return wish_s
+
+
+def _ignore(size_bytes: int) -> None:
+    """Hear nothing: an echo connection has no heartbeat and no limit before connect."""

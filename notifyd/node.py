@@ -1,0 +1,188 @@
+"""The composition root: the only file that sees everything, and the root of the supervision tree.
+
+The tree, from the outside in, is opened in this order and closed in the reverse one: broker, hub, client listeners,
+HTTP. It is drawn in spec/supervision.md.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from notifyd.auth.api_keys import ApiKeys
+from notifyd.auth.tokens import Verifier
+from notifyd.broker.base import Broker, Deliver
+from notifyd.broker.memory import MemoryBroker
+from notifyd.connection.context import Context, UserBuckets
+from notifyd.connection.drain import drain
+from notifyd.errors import ConfigurationError
+from notifyd.hub.hub import Hub
+from notifyd.listeners import device, websocket
+from notifyd.listeners.accept import ClientListener
+from notifyd.listeners.http.hub_backend import HubBackend
+from notifyd.listeners.http.listener import HttpListener
+from notifyd.model import Clock
+from notifyd.policy.admission import Admission
+from notifyd.policy.origin import OriginPolicy
+from notifyd.settings import Address, Settings
+from notifyd.supervision import Branch, open_branch
+from notifyd.telemetry import Telemetry
+from notifyd.transport.tls import server_context
+from protocol.connecting import ConnectionState
+
+CLOSING_S = 5.0
+"""What the last clients get beyond the drain window to read their last bytes."""
+
+
+class Node:
+    """A running node. Its addresses are the real ones, also where the settings said port 0."""
+
+    def __init__(self, settings: Settings, context: Context, root: Branch, telemetry: Telemetry) -> None:
+        self.settings = settings
+        self.context = context
+        self.telemetry = telemetry
+        self.draining = False
+        self._root = root
+        self._http: HttpListener | None = None
+        self._clients: dict[str, ClientListener] = {}
+        self._own_ports: set[int] = set()
+
+    @property
+    def websocket_address(self) -> Address | None:
+        """Where WebSocket clients connect; None when that listener is off."""
+        return self._address("websocket")
+
+    @property
+    def device_address(self) -> Address | None:
+        """Where devices connect; None when that listener is off."""
+        return self._address("device")
+
+    @property
+    def http_address(self) -> Address | None:
+        """Where the API and the page are; None when that listener is off."""
+        return None if self._http is None else self._http.address
+
+    async def drain(self) -> None:
+        """Take no new clients and let the connected go, spread over `node.drain`; return when all are gone.
+
+        Cancelled, it stops where it is. Draining twice waits for the same end.
+        """
+        self.draining = True
+        for listener in self._clients.values():
+            listener.stop_accepting()
+        with trio.move_on_after(self.settings.node.drain_s + CLOSING_S):
+            await drain(self.context.connections, self.settings.node.drain_s)
+            await self.context.connections.wait_empty()
+
+    def problems(self) -> list[str]:
+        """Tell, in words, what keeps the node from serving; nothing when it is ready."""
+        problems = ["the node is draining"] if self.draining else []
+        deaf = [listener.name for listener in self._clients.values() if not listener.accepts and not self.draining]
+        problems += [f"the {name} listener does not accept" for name in deaf]
+        states = {branch.name: branch.state for branch in self._root.snapshot().children}
+        if states["broker"] is not ConnectionState.CONNECTED:
+            problems.append(f"the broker is {states['broker'].value}")
+        return problems
+
+    async def start_clients(self, branch: Branch) -> None:
+        """Start the listeners for clients. Raises ListenError and ConfigurationError."""
+        settings, context = self.settings, self.context
+        listen = settings.listen
+        tls = None if listen.tls is None else server_context(listen.tls)
+        limit = settings.limits.connections
+        admission = Admission(limit.limit, limit.resume)
+        origins = OriginPolicy(settings.auth.origins, self._own_ports)
+        serving = {
+            "websocket": (listen.websocket, websocket.websocket_server(context, origins, tls), websocket.REFUSAL),
+            "device": (listen.device, device.device_server(context, tls), device.REFUSAL),
+        }
+        for name, (address, serve, refusal) in serving.items():
+            if address is not None:
+                listener = ClientListener(
+                    name, address, admission=admission, serve=serve, refusal=refusal, events=context.events
+                )
+                await branch.start(name, listener.run)
+                self._clients[name] = listener
+        branch.add_count("connections", lambda: len(context.connections))
+
+    async def start_http(self, branch: Branch) -> None:
+        """Start the API and the page. Raises ListenError."""
+        address = self.settings.listen.http
+        if address is None:
+            return
+        backend = HubBackend(
+            self.context, tree=self._root.snapshot, metrics=self.telemetry.exposition, problems=self.problems
+        )
+        http = HttpListener(
+            address,
+            backend,
+            ApiKeys(self.settings.auth.api_keys),
+            self.context.events,
+            payload_limit_bytes=self.settings.limits.payload_bytes,
+            websocket_url=self.websocket_url,
+        )
+        await branch.start("http", http.run)
+        self._http = http
+        self._own_ports.add(http.address.port)
+
+    @property
+    def websocket_url(self) -> str | None:
+        """The URL for WebSocket clients on this machine; None when that listener is off."""
+        address = self.websocket_address
+        scheme = "ws" if self.settings.listen.tls is None else "wss"
+        return None if address is None else f"{scheme}://{address}{websocket.PATH}"
+
+    def _address(self, name: str) -> Address | None:
+        listener = self._clients.get(name)
+        return None if listener is None else listener.address
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings, *, clock: Clock | None = None, telemetry: Telemetry | None = None
+) -> AsyncIterator[Node]:
+    """Run a node for the length of the block; inside it, every listener accepts.
+
+    Raises ConfigurationError and ListenError before the block. Leaving the block closes every client at once: `drain`
+    first to let them go in order. A failure of a core service (the hub) ends the block with that error.
+    """
+    clock = clock or Clock()
+    telemetry = telemetry or Telemetry()
+    hub = Hub(settings, lambda deliver: _open_broker(settings, deliver, clock), clock=clock, events=telemetry)
+    context = Context(
+        settings=settings,
+        hub=hub,
+        verifier=Verifier(settings.auth, clock.unix_s),
+        clock=clock,
+        events=telemetry,
+        user_buckets=UserBuckets(settings.limits.user_messages),
+    )
+    telemetry.show("connections", lambda: len(context.connections))
+    telemetry.show("topics", lambda: len(hub.registry.topics))
+    telemetry.show("sessions", lambda: len(hub.registry.subscribers))
+    async with open_branch("node", events=telemetry, clock=clock) as root:
+        node = Node(settings, context, root, telemetry)
+        async with (
+            _branch("broker", root, context) as broker,
+            _branch("hub", root, context) as core,
+            _branch("listeners", root, context) as listeners,
+            _branch("http", root, context) as http,
+        ):
+            await broker.start("memory", hub.broker.run)
+            await core.start("fanout", hub.fanout.run, core=True)
+            await core.start("interest", hub.interest.run, core=True)
+            await node.start_clients(listeners)
+            await node.start_http(http)
+            yield node
+
+
+def _branch(name: str, root: Branch, context: Context) -> AbstractAsyncContextManager[Branch]:
+    return open_branch(name, events=context.events, clock=context.clock, parent=root)
+
+
+def _open_broker(settings: Settings, deliver: Deliver, clock: Clock) -> Broker:
+    if settings.broker.url.scheme != "memory":
+        raise ConfigurationError(
+            "configuration", "broker.url", f"this version has the embedded broker only: set {'memory://'!r}"
+        )
+    return MemoryBroker(deliver, clock=clock, memory_bytes=settings.broker.memory_bytes)

@@ -1,0 +1,69 @@
+"""The device link: a bare stream of frames from the first byte.
+
+Source: spec/wire.md, "Transports".
+"""
+
+from collections.abc import Callable
+
+from notifyd.hub.outbox import Outbox
+from notifyd.transport.stream import ByteStream
+from protocol.codec import Frame, FrameDecoder
+from protocol.errors import CloseCode, RemoteProtocolError
+from protocol.framing import Form, to_wire
+from protocol.messages import Error, encode
+
+
+class DeviceTransport:
+    """The receiving half of a device link; see notifyd.connection.transport.Transport.
+
+    `on_bytes` hears the size of everything that arrives; it may raise RemoteProtocolError to end the connection.
+    """
+
+    __slots__ = ("_decoder", "_on_bytes", "_outbox", "_stream")
+
+    form = Form.DEVICE_JSON
+
+    def __init__(self, stream: ByteStream, payload_limit_bytes: int, on_bytes: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self._decoder = FrameDecoder(payload_limit_bytes)
+        self._outbox: Outbox | None = None
+
+    async def receive(self) -> list[Frame] | None:
+        """Wait for whole frames; None when the peer ended the stream, also in the middle of one."""
+        while True:
+            if frames := self._take_frames():
+                return frames
+            data = await self._stream.receive_some()
+            if not data:
+                return None
+            self._on_bytes(len(data))
+            self._decoder.receive(data)
+
+    def _take_frames(self) -> list[Frame]:
+        frames: list[Frame] = []
+        try:
+            while (frame := self._decoder.next_frame()) is not None:
+                frames.append(frame)
+        except RemoteProtocolError:
+            if not frames:  # the decoder raises it again once the frames before it have been handled
+                raise
+        return frames
+
+    def attach(self, outbox: Outbox) -> None:
+        """Remember the outbox: its form is the encoding the peer chose."""
+        self._outbox = outbox
+
+    def set_payload_limit(self, limit_bytes: int) -> None:
+        """Refuse payloads above this from their header alone."""
+        self._decoder.payload_limit_bytes = limit_bytes
+
+    def take_control_frames(self) -> int:
+        """Return 0: a device link has no control frames of its own."""
+        return 0
+
+    def final_frame(self, code: CloseCode, message: str) -> bytes:
+        """Build the `error` push that tells a device why its link ends."""
+        form = self.form if self._outbox is None else self._outbox.form
+        error = Error(code=code, reason=code.reason, message=message)
+        return to_wire(form, encode(error, form.encoding), 0)

@@ -1,0 +1,200 @@
+"""The WebSocket transport: the only file of the server that knows trio-websocket.
+
+trio-websocket does the handshake and reads messages; it believes to have a stream of its own. That stream is ours:
+what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames.
+
+Source: RFC 6455; spec/wire.md, "Transports".
+"""
+
+from collections.abc import Callable
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from notifyd.errors import StreamBroken
+from notifyd.hub.outbox import Outbox
+from notifyd.transport.frame_guard import FrameGuard
+from notifyd.transport.stream import ByteStream
+from protocol.codec import Frame, FrameType, frames_of_message
+from protocol.errors import CloseCode, RemoteProtocolError
+from protocol.framing import Form, Opcode, close_frame, websocket_frame
+
+SUBPROTOCOLS = {"notifyd.v1.json": Form.WEBSOCKET_JSON, "notifyd.v1.msgpack": Form.WEBSOCKET_MSGPACK}
+"""The subprotocols, each with the form in which its client is answered."""
+
+_UNLIMITED = 2**62
+"""trio-websocket counts characters; the guard has counted bytes before it sees any."""
+
+_CLOSE_BYTE = 0x80 | Opcode.CLOSE
+
+
+class GuardedStream(trio.abc.Stream):
+    """What trio-websocket reads from and writes to, in place of a socket."""
+
+    def __init__(
+        self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
+    ) -> None:
+        self.error: RemoteProtocolError | None = None
+        self.close_sent = False
+        self._stream = stream
+        self._guard = guard
+        self._head = head
+        self._trailing = trailing
+        self._on_bytes = on_bytes
+        self._outbox: Outbox | None = None
+
+    def attach(self, outbox: Outbox) -> None:
+        """Send through the outbox from now on."""
+        self._outbox = outbox
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - the guard cuts
+        """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
+
+        A violation is kept in `error` and looks to trio-websocket like a broken socket.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._head:
+            head, self._head = self._head, b""
+            self._guard.feed(self._trailing)
+            return head
+        try:
+            while (piece := self._guard.next_piece()) is None:
+                data = await self._stream.receive_some()
+                if not data:
+                    return b""
+                self._on_bytes(len(data))
+                self._guard.feed(data)
+        except RemoteProtocolError as error:
+            self.error = error
+        except StreamBroken:
+            pass
+        else:
+            return piece
+        raise trio.BrokenResourceError
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue a control frame in the outbox; before there is one, send the handshake's answer."""
+        frame = bytes(data)
+        if self._outbox is None:
+            try:
+                await send_all(self._stream, frame)
+            except StreamBroken:
+                raise trio.BrokenResourceError from None
+        elif frame[0] == _CLOSE_BYTE:
+            self.close_sent = True
+            self._outbox.close(frame, discard=False)
+        else:
+            self._outbox.put_frame(frame)
+            self._outbox.flush()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return at once: the outbox takes everything."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Do nothing: the socket is closed by the connection that owns it."""
+        await trio.lowlevel.checkpoint()
+
+
+class WebSocketTransport:
+    """The receiving half of a WebSocket; see notifyd.connection.transport.Transport."""
+
+    __slots__ = ("_control_frames", "_guard", "_limit_bytes", "_stream", "_websocket", "form")
+
+    def __init__(self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form) -> None:
+        self.form = form
+        self._websocket = websocket
+        self._stream = stream
+        self._guard = guard
+        self._limit_bytes = guard.limit_bytes
+        self._control_frames = 0
+
+    async def receive(self) -> list[Frame] | None:
+        """Wait for a message: a text one is one JSON frame, a binary one is whole frames."""
+        message = await self.receive_message()
+        if message is None:
+            return None
+        if isinstance(message, str):
+            return [Frame(FrameType.JSON, 0, message)]
+        return list(frames_of_message(message, self._limit_bytes))
+
+    async def receive_message(self) -> str | bytes | None:
+        """Wait for a whole message; None when the peer is gone. Raises RemoteProtocolError."""
+        try:
+            return await self._websocket.get_message()
+        except ConnectionClosed:
+            if self._stream.error is not None:
+                raise self._stream.error from None
+            closed = self._websocket.closed
+            if closed is not None and not self._stream.close_sent and closed.code in _PROTOCOL_ERRORS:
+                raise RemoteProtocolError(closed.reason or "", CloseCode(closed.code)) from None
+            return None
+
+    def attach(self, outbox: Outbox) -> None:
+        """Send pongs and the close reply through the outbox."""
+        self._stream.attach(outbox)
+
+    def set_payload_limit(self, limit_bytes: int) -> None:
+        """Refuse messages above this from their first header alone."""
+        self._limit_bytes = limit_bytes
+        self._guard.limit_bytes = limit_bytes
+
+    def take_control_frames(self) -> int:
+        """Tell how many pings and pongs of RFC 6455 arrived since the last call."""
+        seen = self._guard.pings_seen + self._guard.pongs_seen
+        new, self._control_frames = seen - self._control_frames, seen
+        return new
+
+    def final_frame(self, code: CloseCode, message: str) -> bytes:
+        """Build the Close frame, unless the peer's own was answered already."""
+        return b"" if self._stream.close_sent else close_frame(code, message)
+
+
+async def open_websocket(
+    nursery: trio.Nursery,
+    stream: ByteStream,
+    *,
+    head: bytes,
+    trailing: bytes,
+    subprotocol: str | None,
+    limit_bytes: int,
+    on_bytes: Callable[[int], None],
+) -> WebSocketTransport:
+    """Answer a judged upgrade request and return the open WebSocket.
+
+    `head` is the request as trio-websocket is to see it, `trailing` what came behind it. trio-websocket's reader task
+    runs in `nursery`.
+    """
+    guard = FrameGuard(limit_bytes)
+    guarded = GuardedStream(stream, guard, head, trailing, on_bytes)
+    request = await wrap_server_stream(nursery, guarded, max_message_size=_UNLIMITED)
+    websocket = await request.accept(subprotocol=subprotocol)
+    form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
+    return WebSocketTransport(websocket, guarded, guard, form)
+
+
+async def send_all(stream: ByteStream, data: bytes) -> None:
+    """Send bytes that have no outbox yet: a handshake's answer. Raises StreamBroken."""
+    rest = memoryview(data)
+    while rest or stream.has_unsent:
+        sent_bytes = stream.send_now(rest)
+        rest = rest[sent_bytes:]
+        if rest or stream.has_unsent:
+            await stream.wait_writable()
+
+
+def echo_frame(message: str | bytes) -> bytes:
+    """Write a message down again as it came."""
+    if isinstance(message, str):
+        return websocket_frame(Opcode.TEXT, message.encode())
+    return websocket_frame(Opcode.BINARY, message)
+
+
+_PROTOCOL_ERRORS = frozenset(
+    {
+        CloseCode.WEBSOCKET_PROTOCOL_ERROR,
+        CloseCode.INVALID_TEXT,
+        CloseCode.POLICY_VIOLATION,
+        CloseCode.MESSAGE_TOO_BIG,
+    }
+)
