@@ -1,7 +1,7 @@
 """What every test gets: options, the real-clock guard, Hypothesis profiles, and fixtures shared by all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
@@ -67,6 +67,20 @@ def _profile(config: pytest.Config) -> str:
     if config.getoption("--long"):
         return "long"
     return "ci" if os.environ.get("CI") else "default"
+
+
+_REPORT = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Take a line to be printed after all tests: a measured figure, a ratio."""
+    return request.config.stash.setdefault(_REPORT, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(_REPORT, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

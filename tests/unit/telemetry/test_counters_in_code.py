@@ -1,0 +1,51 @@
+"""The table of counters and the code that counts agree: no name without a table, none in the table for nothing."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from notifyd.telemetry.counters import COUNTERS, GAUGES
+from tests.house_rules import read
+
+MODULES = read(Path(__file__).parents[3], "notifyd")
+
+CALLS = [
+    (f"{module.path}:{node.lineno}", node)
+    for module in MODULES
+    for node in ast.walk(module.tree)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+]
+
+
+def calls(method: str, *receivers: str) -> list[tuple[str, str, ast.Call]]:
+    """List the calls of `receiver.method("name", ...)`: where, the name, the call."""
+    return [
+        (place, node.args[0].value, node)
+        for place, node in CALLS
+        if isinstance(node.func, ast.Attribute)
+        and node.func.attr == method
+        and ast.unparse(node.func.value).rpartition(".")[2].strip("_") in receivers
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    ]
+
+
+COUNTED = calls("count", "events", "telemetry", "metrics")
+
+
+@pytest.mark.parametrize(("place", "name", "call"), [pytest.param(*found, id=found[0]) for found in COUNTED])
+def test_what_is_counted_is_declared(place: str, name: str, call: ast.Call) -> None:
+    assert name in COUNTERS, f"{place} counts {name!r}: declare it in notifyd/telemetry/counters.py"
+    labels = {keyword.arg for keyword in call.keywords} - {"amount", None}
+    starred = any(keyword.arg is None for keyword in call.keywords)
+    assert starred or labels == set(COUNTERS[name].labels), f"{place}: {name} has the labels {COUNTERS[name].labels}"
+
+
+def test_what_is_declared_is_counted() -> None:
+    assert set(COUNTERS) - {name for _, name, _ in COUNTED} == set()
+
+
+def test_every_gauge_is_shown() -> None:
+    assert set(GAUGES) == {name for _, name, _ in calls("show", "events", "telemetry")}
