@@ -36,7 +36,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         layers.merge(_read_toml(path), str(path), path.parent)
     for name in sorted(environ):
         if (keys := _keys_of_variable(name)) is not None:
-            layers.merge(_nest(keys, _read_variable(keys, environ[name])), name, Path())
+            layers.merge(_nest(keys, _read_variable(name, keys, environ[name])), name, Path())
     for key, value in overrides.items():
         if value is not None:
             layers.merge(_nest(key.split("."), value), COMMAND_LINE, Path())
@@ -156,6 +156,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(str(path), "", f"is not TOML: {error}") from None
 
 
+def is_setting(variable: str) -> bool:
+    """Whether an environment variable of this name is a setting."""
+    return _keys_of_variable(variable) is not None
+
+
 def _keys_of_variable(name: str) -> list[str] | None:
     """Return the levels of a variable's key, None for a variable that is no setting.
 
@@ -168,8 +173,12 @@ def _keys_of_variable(name: str) -> list[str] | None:
     return keys if len(keys) > 1 or keys[0] in children(Settings) else None
 
 
-def _read_variable(keys: list[str], text: str) -> Any:
+def _read_variable(name: str, keys: list[str], text: str) -> Any:
     """Read a variable as TOML where it is TOML, else as text; a setting that is text in a file stays text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(name, ".".join(keys), "is not UTF-8 text") from None
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError):

@@ -62,7 +62,7 @@ def private_pem(key: Any) -> str:
 
 @functools.cache
 def make_key_ring() -> KeyRing:
-    """Make the keys, once: each algorithm has its own kid, named like it; EdDSA has both of its curves; one is a set."""
+    """Make the keys, once: a kid for each algorithm, named like it; both curves of EdDSA; one key in a set."""
     rsa_key = rsa.generate_private_key(65537, 2048)
     private: dict[str, Any] = {f"{kind}{bits}": rsa_key for kind in ("RS", "PS") for bits in (256, 384, 512)}
     private |= {"ES256": ec.generate_private_key(ec.SECP256R1()), "ES384": ec.generate_private_key(ec.SECP384R1())}

@@ -1,0 +1,8 @@
+"""`notifyd version`."""
+
+
+def version() -> None:
+    """Print the version of notifyd."""
+    from notifyd import __version__
+
+    print(f"notifyd {__version__}")
