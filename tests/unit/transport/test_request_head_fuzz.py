@@ -76,7 +76,7 @@ def heads(draw: st.DrawFn) -> bytes:
     return bytes(data) + draw(st.binary(max_size=20))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=8 * settings().max_examples)
 @given(heads())
 @example(head("Sec-WebSocket-Protocol: a, b") + b"tail")
 @example(head("Host: a..b", without="host"))
@@ -85,13 +85,13 @@ def test_h11_and_wsproto_agree(data: bytes) -> None:
     agree(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.binary(max_size=200))
 def test_any_bytes_raise_nothing_else(data: bytes) -> None:
     agree(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(heads(), st.lists(st.integers(0, 400)).map(sorted))
 def test_any_cutting_gives_the_same(data: bytes, cuts: list[int]) -> None:
     cuts = [min(cut, len(data)) for cut in cuts]
