@@ -170,6 +170,7 @@ async def open_node(
         ):
             await broker.start("memory", hub.broker.run)
             await core.start("fanout", hub.fanout.run, core=True)
+            await core.start("heartbeat", context.connections.run, core=True)
             await core.start("interest", hub.interest.run, core=True)
             await node.start_clients(listeners)
             await node.start_http(http)

@@ -1,7 +1,7 @@
 """One client as a node holds it: its socket, its outbox, its deadlines, and the reason it ends. `life` is its story."""
 
-import contextlib
 import itertools
+from math import inf
 from typing import NamedTuple
 
 import trio
@@ -46,7 +46,7 @@ class Connection:
         "nursery",
         "opened_ms",
         "outbox",
-        "registrations",
+        "scheduled_s",
         "stream",
         "subscriber",
         "transport",
@@ -64,12 +64,12 @@ class Connection:
         self.context = context
         self.opened_ms = context.clock.unix_ms()
         self.ending: Ending | None = None
+        self.scheduled_s = inf
         self.identity: Identity | None = None
         self.subscriber: Subscriber | None = None
         self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)
         self.limits = RequestLimits(settings.limits.messages, context.clock.monotonic_s())
         self._opened_bytes = 0
-        self.registrations = contextlib.ExitStack()
 
     # --- its state ----------------------------------------------------------------------------------------------------
 
@@ -138,6 +138,17 @@ class Connection:
         if policy is Overflow.DISCONNECT:
             self.end(CloseCode.TOO_SLOW, "more is unsent than limits.queue allows")
 
+    def beat(self, now_s: float) -> None:
+        """Do what fell due in silence: send a PING, or end a client that ran out of time."""
+        try:
+            heartbeat = self.watch.beat(now_s)
+        except RemoteProtocolError as error:
+            self.end(error.close_code, error.message)
+            return
+        if heartbeat and self.is_open:
+            self.send_heartbeat(heartbeat)
+            self.outbox.flush()
+
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def heard(self, size_bytes: int) -> None:
@@ -145,7 +156,7 @@ class Connection:
 
         Raises RemoteProtocolError when a client that is not connected has sent more than a token can need.
         """
-        self.watch.liveness.heard(self.context.clock.monotonic_s())
+        self.watch.liveness.heard(self.now_s)
         if self.subscriber is None:
             self._opened_bytes += size_bytes
             if self._opened_bytes > CONNECT_BYTES:
@@ -156,11 +167,26 @@ class Connection:
         hub, limits = self.context.hub, self.context.settings.limits
         self.identity = identity
         self.subscriber = subscriber
-        self.registrations.enter_context(hub.registry.attached(subscriber))
-        self.limits.user = self.context.user_buckets.acquire(identity.user, self.context.clock.monotonic_s())
-        self.registrations.callback(self.context.user_buckets.release, identity.user)
+        hub.registry.attach(subscriber)
+        self.limits.user = self.context.user_buckets.acquire(identity.user, self.now_s)
         self.transport.set_payload_limit(limits.payload_bytes)
         self.watch.connected(identity.expires_s)
+        self.context.connections.schedule(self)
+
+    async def leave(self) -> None:
+        """Unregister what `enter` registered, and leave the session in the hub's care: its client may be back."""
+        subscriber = self.subscriber
+        if subscriber is not None:
+            self.context.user_buckets.release(subscriber.user)
+            try:
+                await self.context.hub.detach(subscriber)
+            finally:
+                self.context.hub.registry.detach(subscriber)
+
+    @property
+    def now_s(self) -> float:
+        """The time on the node's monotonic clock."""
+        return self.context.clock.monotonic_s()
 
     def _unix_ms(self) -> int:
         return self.context.clock.unix_ms()

@@ -1,20 +1,14 @@
 """What all connections of a node share."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import trio
 
 from notifyd.auth.tokens import Verifier
+from notifyd.connection.connections import Connections
 from notifyd.events import Events
 from notifyd.hub.hub import Hub
 from notifyd.model import Clock
 from notifyd.policy.token_bucket import TokenBucket
 from notifyd.settings import Rate, Settings
-
-if TYPE_CHECKING:
-    from notifyd.connection.connection import Connection
 
 
 class UserBuckets:
@@ -38,36 +32,6 @@ class UserBuckets:
             bucket, holders = self._buckets.pop(user)
             if holders > 1:
                 self._buckets[user] = (bucket, holders - 1)
-
-
-class Connections:
-    """Every open connection of a node, handshakes included, the longest open first."""
-
-    def __init__(self) -> None:
-        self._open: dict[Connection, None] = {}
-        self._emptied = trio.Event()
-
-    def add(self, connection: "Connection") -> None:
-        """Take in a connection; each call is followed by one `remove`."""
-        self._open[connection] = None
-
-    def remove(self, connection: "Connection") -> None:
-        """Let a connection go."""
-        del self._open[connection]
-        if not self._open:
-            self._emptied.set()
-            self._emptied = trio.Event()
-
-    async def wait_empty(self) -> None:
-        """Wait until none is open."""
-        while self._open:
-            await self._emptied.wait()
-
-    def __iter__(self) -> Iterator["Connection"]:
-        return iter(self._open)
-
-    def __len__(self) -> int:
-        return len(self._open)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Source: spec/wire.md, "goaway".
 import trio
 
 from notifyd.connection.connection import Connection
-from notifyd.connection.context import Connections
+from notifyd.connection.connections import Connections
 from protocol.errors import CloseCode
 from protocol.messages import GoAway
 

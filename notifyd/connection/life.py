@@ -11,7 +11,7 @@ import trio
 
 from notifyd.connection.connection import Connection, Ending
 from notifyd.connection.context import Context
-from notifyd.connection.reader import read
+from notifyd.connection.reader import read, welcome
 from notifyd.connection.transport import OpenTransport
 from notifyd.errors import StreamBroken
 from notifyd.transport.stream import ByteStream
@@ -26,15 +26,17 @@ async def serve_client(stream: ByteStream, context: Context, open_transport: Ope
     connection = Connection(stream, context)
     context.connections.add(connection)
     try:
-        with connection.registrations:
-            try:
-                async with trio.open_nursery() as connection.nursery:
-                    await _serve(connection, open_transport)
-                    connection.nursery.cancel_scope.cancel()
-            finally:
-                await _leave(connection)
+        try:
+            async with trio.open_nursery() as connection.nursery:
+                if await _open(connection, open_transport):
+                    await read(connection)
+                connection.nursery.cancel_scope.cancel()
+        finally:
+            await _leave(connection)
     except* StreamBroken:
         pass  # the peer is gone: an ordinary end
+    except* RemoteProtocolError as faults:
+        _blame(connection, faults)
     except* Exception as bugs:
         _hit_barrier(connection, bugs)
     finally:
@@ -42,26 +44,24 @@ async def serve_client(stream: ByteStream, context: Context, open_transport: Ope
         await _close(connection)
 
 
-async def _serve(connection: Connection, open_transport: OpenTransport) -> None:
-    context = connection.context
-    try:
-        with trio.move_on_after(context.settings.limits.handshake_s) as handshake:
-            opened = await open_transport(connection)
-        if handshake.cancelled_caught:
-            context.events.count("refusals", reason="handshake_timeout")
-        elif opened is not None:
-            connection.attach(opened.transport)
-            context.events.count("connections_opened", transport=connection.transport_name)
-            await (opened.echo or read)(connection, opened)
-    except RemoteProtocolError as error:
-        connection.end(error.close_code, error.message)
+async def _open(connection: Connection, open_transport: OpenTransport) -> bool:
+    """Perform the handshake; False when there is nothing left to read."""
+    opened = await open_transport(connection)
+    if opened is None:
+        return False
+    connection.attach(opened.transport)
+    connection.context.events.count("connections_opened", transport=connection.transport_name)
+    if opened.echo is not None:
+        await opened.echo(connection)
+        return False
+    await welcome(connection, opened)
+    return True
 
 
 async def _leave(connection: Connection) -> None:
-    """Hand the session over to the hub's care, within a deadline: its client may be back in a moment."""
-    if connection.subscriber is not None:
-        with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
-            await connection.context.hub.detach(connection.subscriber)
+    """Unregister the client, within a deadline where the broker has to be asked."""
+    with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
+        await connection.leave()
 
 
 async def _close(connection: Connection) -> None:
@@ -74,6 +74,8 @@ async def _close(connection: Connection) -> None:
             final = b"" if ending is None else connection.transport.final_frame(ending.code, ending.message)
             connection.outbox.close(final, discard=code is CloseCode.TOO_SLOW)
             await connection.outbox.drain(CLOSE_DEADLINE_S)
+        elif ending is not None and ending.code is CloseCode.UNAUTHORIZED:
+            connection.context.events.count("refusals", reason="handshake_timeout")
         await connection.stream.finish(CLOSE_DEADLINE_S)
     connection.stream.close()
 
@@ -85,6 +87,15 @@ def _count_ending(connection: Connection, code: CloseCode) -> None:
         events.count("heartbeats_lost")
     elif code is CloseCode.RATE_LIMITED:
         events.count("rate_limited", kind="flood")
+
+
+def _blame(connection: Connection, faults: BaseExceptionGroup[RemoteProtocolError]) -> None:
+    """Tell a client that broke the protocol which rule it broke."""
+    fault = faults.exceptions[0]
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    assert isinstance(fault, RemoteProtocolError)
+    connection.ending = connection.ending or Ending(fault.close_code, fault.message)
 
 
 def _hit_barrier(connection: Connection, bugs: BaseExceptionGroup[Exception]) -> None:

@@ -24,17 +24,16 @@ class RequestLimits:
 
     def __init__(self, rate: Rate, now_s: float) -> None:
         self._own = TokenBucket(rate.rate, rate.burst, now_s)
-        self._flood = TokenBucket(rate.rate * FLOOD_FACTOR, rate.burst * FLOOD_FACTOR, now_s)
+        self._flood: TokenBucket | None = None
         self._heartbeats: TokenBucket | None = None
         self.user: TokenBucket | None = None
 
     def take_request(self, now_s: float) -> None:
         """Count a request. Raises RequestError 429 above the rate, RemoteProtocolError (4029) for a flood."""
-        if not self._flood.take(now_s):
-            raise RemoteProtocolError("requests went on at ten times the rate", CloseCode.RATE_LIMITED)
         buckets = (self._own,) if self.user is None else (self._own, self.user)
         wait_s = max(bucket.wait_s(now_s) for bucket in buckets)
         if wait_s > 0:
+            self._take_flood(now_s)
             retry_after_s = math.ceil(wait_s * 1000) / 1000
             raise RequestError(
                 ErrorCode.RATE_LIMITED,
@@ -43,6 +42,13 @@ class RequestLimits:
             )
         for bucket in buckets:
             bucket.take(now_s)
+
+    def _take_flood(self, now_s: float) -> None:
+        """Count a refused request: a client that goes on at ten times the rate, whatever it is told, is cut off."""
+        if self._flood is None:
+            self._flood = TokenBucket(self._own.rate * FLOOD_FACTOR, self._own.burst * FLOOD_FACTOR, now_s)
+        if not self._flood.take(now_s):
+            raise RemoteProtocolError(f"requests went on at {FLOOD_FACTOR} times the rate", CloseCode.RATE_LIMITED)
 
     def take_heartbeats(self, amount: int, now_s: float) -> None:
         """Count heartbeats or WebSocket control frames. Raises RemoteProtocolError (4029) for a flood."""

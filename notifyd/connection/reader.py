@@ -7,29 +7,20 @@ from notifyd.connection.connection import Connection
 from notifyd.connection.requests import answer, to_error
 from notifyd.connection.transport import Opened
 from notifyd.errors import BrokerUnavailable
-from notifyd.model import Identity
 from protocol.codec import Frame, FrameType, encode_heartbeat
 from protocol.errors import CloseCode, RequestError
 from protocol.framing import Encoding, Form
-from protocol.messages import Connect
 
 EVENTS_PER_CHECKPOINT = 16
 """A client that sends much at once lets others have their turn after so many frames."""
 
 
-async def read(connection: Connection, opened: Opened) -> None:
-    """Read until the stream or the connection ends. Raises RemoteProtocolError and StreamBroken."""
-    if opened.identity is not None and opened.hello is not None:
-        await _welcome(connection, opened.hello, opened.identity, opened.topics)
-    while not connection.ended and (frames := await _receive(connection)) is not None:
-        await _handle_all(connection, frames)
-        connection.outbox.flush()
-
-
-async def _welcome(connection: Connection, hello: Connect, identity: Identity, topics: tuple[str, ...]) -> None:
+async def welcome(connection: Connection, opened: Opened) -> None:
     """Connect a client whose handshake said everything: `connected` is the first it hears."""
+    if opened.identity is None or opened.hello is None:
+        return
     try:
-        await connect(connection, hello, identity, topics)
+        await connect(connection, opened.hello, opened.identity, opened.topics)
     except RequestError as error:
         connection.send(to_error(error, None))
         connection.end(CloseCode.UNAUTHORIZED, error.message)
@@ -38,20 +29,15 @@ async def _welcome(connection: Connection, hello: Connect, identity: Identity, t
     connection.outbox.flush()
 
 
-async def _receive(connection: Connection) -> list[Frame] | None:
-    """Wait for frames, and do meanwhile what falls due: beats, a lost client, an expired token."""
-    watch, transport = connection.watch, connection.transport
-    while True:
-        with trio.CancelScope(deadline=watch.due_s):
-            frames = await transport.receive()
-            control_frames = transport.take_control_frames()
-            if control_frames:
-                connection.limits.take_heartbeats(control_frames, trio.current_time())
-            return frames
-        heartbeat = watch.beat(trio.current_time())
-        if heartbeat:
-            connection.send_heartbeat(heartbeat)
-            connection.outbox.flush()
+async def read(connection: Connection) -> None:
+    """Read until the stream or the connection ends. Raises RemoteProtocolError and StreamBroken."""
+    transport = connection.transport
+    while not connection.ended and (frames := await transport.receive()) is not None:
+        control_frames = transport.take_control_frames()
+        if control_frames:
+            connection.limits.take_heartbeats(control_frames, connection.now_s)
+        await _handle_all(connection, frames)
+        connection.outbox.flush()
 
 
 async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
@@ -67,11 +53,11 @@ async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
 async def _handle(connection: Connection, frame: Frame) -> None:
     kind = frame.type
     if kind is FrameType.PING:
-        connection.limits.take_heartbeats(1, trio.current_time())
+        connection.limits.take_heartbeats(1, connection.now_s)
         connection.send_heartbeat(encode_heartbeat(FrameType.PONG, frame.timestamp_ms))
     elif kind is FrameType.PONG:
-        connection.limits.take_heartbeats(1, trio.current_time())
-        connection.watch.liveness.pong(frame.timestamp_ms, trio.current_time())
+        connection.limits.take_heartbeats(1, connection.now_s)
+        connection.watch.liveness.pong(frame.timestamp_ms, connection.now_s)
     else:
         encoding = Encoding.MSGPACK if kind is FrameType.MSGPACK else Encoding.JSON
         if connection.subscriber is None and connection.outbox.form.is_device:

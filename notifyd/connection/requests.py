@@ -86,7 +86,7 @@ def to_error(error: RequestError, request_id: int | None) -> Error:
 
 def _read(connection: Connection, payload: bytes | str, encoding: Encoding) -> Request:
     """Decode a request and count it; before `connect`, allow nothing else."""
-    now_s = connection.context.clock.monotonic_s()
+    now_s = connection.now_s
     try:
         request = decode_request(payload, encoding)
     except RequestError:
@@ -193,6 +193,7 @@ async def _refresh(connection: Connection, request: Refresh) -> Refreshed:
         raise RequestError(ErrorCode.FORBIDDEN, "the token is another user's")
     connection.identity = identity
     connection.watch.expire_at(identity.expires_s)
+    connection.context.connections.schedule(connection)
     subscriber = _subscriber(connection)
     for topic in list(subscriber.subscriptions):
         if not may_subscribe(identity, topic, connection.context.settings.policy_for(topic).subscribe):

@@ -51,7 +51,7 @@ class Opened:
     identity: Identity | None = None
     hello: Connect | None = None
     topics: tuple[str, ...] = ()
-    echo: "Callable[[Connection, Opened], Awaitable[None]] | None" = None
+    echo: "Callable[[Connection], Awaitable[None]] | None" = None
 
 
 OpenTransport = Callable[["Connection"], Awaitable[Opened | None]]

@@ -1,7 +1,6 @@
 """Who listens: every topic with its subscribers on this node, every session with its subscriber."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -75,27 +74,26 @@ class Subscriber:
 
 
 class Registry:
-    """The node's subscribers and topics. Everything registered is unregistered by the same `with` block."""
+    """The node's subscribers and topics."""
 
     def __init__(self, policy_for: Callable[[str], TopicPolicy]) -> None:
         self.topics: dict[str, Topic] = {}
         self.subscribers: dict[SessionId, Subscriber] = {}
         self._policy_for = policy_for
 
-    @contextmanager
-    def attached(self, subscriber: Subscriber) -> Iterator[None]:
-        """Hold a subscriber for the length of the block; a session that is already here is closed as replaced."""
+    def attach(self, subscriber: Subscriber) -> None:
+        """Take in a subscriber, whose connection calls `detach` when it ends; one of the same session is replaced."""
         older = self.subscribers.get(subscriber.session)
         if older is not None:
             older.end(CloseCode.REPLACED, "the session was resumed by another connection")
         self.subscribers[subscriber.session] = subscriber
-        try:
-            yield
-        finally:
-            for topic in list(subscriber.subscriptions):
-                self.remove(subscriber, topic)
-            if self.subscribers.get(subscriber.session) is subscriber:
-                del self.subscribers[subscriber.session]
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber and all its subscriptions."""
+        for topic in list(subscriber.subscriptions):
+            self.remove(subscriber, topic)
+        if self.subscribers.get(subscriber.session) is subscriber:
+            del self.subscribers[subscriber.session]
 
     def add(self, subscriber: Subscriber, topic_name: str) -> Subscription:
         """Make a subscription that catches up; `go_live` ends that."""

@@ -29,20 +29,15 @@ REFUSAL = to_wire(
 def device_server(context: Context, tls: ssl.SSLContext | None) -> Callable[[SocketStream], Awaitable[None]]:
     """Return what serves one accepted device link."""
 
-    async def serve(socket_stream: SocketStream) -> None:
-        if tls is None:
-            await serve_client(socket_stream, context, _open)
-        else:
-            stream = TlsStream(socket_stream, tls)
-
-            async def open_with_tls(connection: Connection) -> Opened:
-                await stream.handshake()
-                return await _open(connection)
-
-            await serve_client(stream, context, open_with_tls)
+    def serve(socket_stream: SocketStream) -> Awaitable[None]:
+        stream = socket_stream if tls is None else TlsStream(socket_stream, tls)
+        return serve_client(stream, context, _open)
 
     return serve
 
 
 async def _open(connection: Connection) -> Opened:
-    return Opened(DeviceTransport(connection.stream, CONNECT_BYTES, connection.heard))
+    stream = connection.stream
+    if isinstance(stream, TlsStream):
+        await stream.handshake()
+    return Opened(DeviceTransport(stream, CONNECT_BYTES, connection.heard))

@@ -41,10 +41,10 @@ class WebSocketServer:
         self._origins = origins
         self._tls = tls
 
-    async def serve(self, socket_stream: SocketStream) -> None:
+    def serve(self, socket_stream: SocketStream) -> Awaitable[None]:
         """Serve one client until it is gone."""
         stream = socket_stream if self._tls is None else TlsStream(socket_stream, self._tls)
-        await serve_client(stream, self._context, self._open)
+        return serve_client(stream, self._context, self._open)
 
     async def _open(self, connection: Connection) -> Opened | None:
         """Perform the handshake; a refused client has got its HTTP answer, and None is returned."""
@@ -120,9 +120,9 @@ async def _read_head(stream: ByteStream) -> RequestHead:
             return head
 
 
-async def _echo(connection: Connection, opened: Opened) -> None:
+async def _echo(connection: Connection) -> None:
     """Give every message back as it came (`[debug] echo`)."""
-    transport = opened.transport
+    transport = connection.transport
     assert isinstance(transport, WebSocketTransport)
     transport.set_payload_limit(connection.context.settings.limits.payload_bytes)
     while (message := await transport.receive_message()) is not None:

@@ -31,6 +31,8 @@ _CLOSE_BYTE = 0x80 | Opcode.CLOSE
 class GuardedStream(trio.abc.Stream):
     """What trio-websocket reads from and writes to, in place of a socket."""
 
+    __slots__ = ("_guard", "_head", "_on_bytes", "_outbox", "_stream", "_trailing", "close_sent", "error")
+
     def __init__(
         self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
     ) -> None:
@@ -56,6 +58,7 @@ class GuardedStream(trio.abc.Stream):
         if self._head:
             head, self._head = self._head, b""
             self._guard.feed(self._trailing)
+            self._trailing = b""
             return head
         try:
             while (piece := self._guard.next_piece()) is None:

@@ -1,0 +1,78 @@
+"""All open connections of a node, and the one clock that watches over them while they are silent.
+
+One service beats for all: thousands of silent clients cost a heap entry each, not a task, a timer and a cancel scope.
+"""
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from notifyd.connection.connection import Connection
+
+
+class Connections:
+    """Every open connection, handshakes included, the longest open first. `run` is a core service."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Connection] = {}
+        self._emptied = trio.Event()
+        self._due: list[tuple[float, int]] = []
+        self._earlier = trio.Event()
+
+    def add(self, connection: "Connection") -> None:
+        """Take in a connection; each call is followed by one `remove`."""
+        self._open[connection.number] = connection
+        self.schedule(connection)
+
+    def remove(self, connection: "Connection") -> None:
+        """Let a connection go."""
+        del self._open[connection.number]
+        if not self._open:
+            self._emptied.set()
+            self._emptied = trio.Event()
+
+    def schedule(self, connection: "Connection") -> None:
+        """Take note of a deadline that may have come nearer; one that moved away is noticed when it is reached."""
+        due_s = connection.watch.due_s
+        if due_s < connection.scheduled_s:
+            connection.scheduled_s = due_s
+            heappush(self._due, (due_s, connection.number))
+            if self._due[0][0] == due_s:
+                self._earlier.set()
+
+    async def wait_empty(self) -> None:
+        """Wait until none is open."""
+        while self._open:
+            await self._emptied.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Let each connection beat when it is due, until cancelled."""
+        task_status.started()
+        while True:
+            self._earlier = trio.Event()
+            with trio.move_on_at(self._due[0][0] if self._due else inf):
+                await self._earlier.wait()
+            self._beat(trio.current_time())
+
+    def _beat(self, now_s: float) -> None:
+        due = self._due
+        while due and due[0][0] <= now_s:
+            due_s, number = heappop(due)
+            connection = self._open.get(number)
+            if connection is None or connection.scheduled_s != due_s:
+                continue  # the connection is gone, or a nearer deadline has taken this one's place
+            connection.scheduled_s = inf
+            if connection.watch.due_s <= now_s:
+                connection.beat(now_s)
+            if not connection.ended:
+                self.schedule(connection)
+
+    def __iter__(self) -> Iterator["Connection"]:
+        return iter(self._open.values())
+
+    def __len__(self) -> int:
+        return len(self._open)
