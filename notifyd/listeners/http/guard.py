@@ -1,0 +1,91 @@
+"""Who may ask: API keys, and where none are needed, no stranger's web page.
+
+Without API keys the listener serves its own machine only, but a browser on that machine also runs other sites' pages.
+Two things keep those out: the `Host` must name this machine (a page of `evil.example` that had its name point to
+127.0.0.1 still says `evil.example`), and a browser's request must come from our own page.
+
+Source: spec/http.md, "Access"; https://www.w3.org/TR/fetch-metadata/.
+"""
+
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from notifyd.auth.api_keys import ApiKeys
+from notifyd.listeners.http.answers import Refusal
+from notifyd.settings import Address
+
+PROBES = frozenset({"/health", "/ready"})
+"""Asked by machines that hold no key and call this one by any name."""
+
+PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json"})
+"""Shown to everybody: the page holds nothing but itself, and asks for what it needs."""
+
+
+class Guard:
+    """ASGI middleware that lets a request pass or raises Refusal.
+
+    Without configured `api_keys` only a `loopback` listener answers.
+    """
+
+    def __init__(self, app: ASGIApp, *, api_keys: ApiKeys, loopback: bool) -> None:
+        self._app = app
+        self._api_keys = api_keys
+        self._loopback = loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judge one request."""
+        if scope["path"] not in PROBES:
+            self._check(scope["path"], Headers(scope=scope))
+        await self._app(scope, receive, send)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        if self._loopback and not self._api_keys:
+            _check_host(headers)
+            if path not in PAGE:
+                _check_site(headers)
+        elif path not in PAGE:
+            self._check_key(headers)
+
+    def _check_key(self, headers: Headers) -> None:
+        """Raise Refusal 401 without a configured key: the same answer whatever was wrong with the one presented."""
+        if not self._api_keys:
+            raise _unauthorized("no API key is configured; set api_keys in [auth] or listen on a loopback address")
+        if not self._api_keys.holds(presented_key(headers)):
+            raise _unauthorized("an API key is needed: Authorization: Bearer KEY")
+
+
+def presented_key(headers: Headers) -> str | None:
+    """Take the key out of the one `Authorization: Bearer` header."""
+    presented = headers.getlist("authorization")
+    scheme, _, key = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+def host_name(host: str) -> str:
+    """Take the name out of a `Host` header, without port and brackets; "" where it is none."""
+    before, _, port = host.lower().rpartition(":")
+    name = before if port.isdecimal() else host.lower()
+    if name.startswith("[") and name.endswith("]"):
+        return name[1:-1]
+    return "" if ":" in name else name
+
+
+def _check_host(headers: Headers) -> None:
+    host = headers.get("host", "")
+    if not Address(host_name(host), 0).is_loopback:
+        message = f"this listener serves its own machine only; Host {host[:64]!r} is not a name of it"
+        raise Refusal(HTTPStatus.FORBIDDEN, message, reason="foreign_host")
+
+
+def _check_site(headers: Headers) -> None:
+    """Raise Refusal 403 for a request that a browser makes for another site's page."""
+    origin, host = headers.get("origin"), headers.get("host", "")
+    is_foreign = origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}")
+    if is_foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise Refusal(HTTPStatus.FORBIDDEN, "a browser may ask only from this listener's own page", reason="cross_site")
+
+
+def _unauthorized(message: str) -> Refusal:
+    return Refusal(HTTPStatus.UNAUTHORIZED, message, headers={"www-authenticate": 'Bearer realm="notifyd"'})

@@ -1,0 +1,94 @@
+"""The HTTP listener: accepts like the others, and gives every connection a barrier of its own.
+
+Source: spec/http.md, "The listener".
+"""
+
+import traceback
+from typing import cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework
+
+from notifyd.auth.api_keys import ApiKeys
+from notifyd.events import Events
+from notifyd.listeners.accept import ClientListener
+from notifyd.listeners.http.app import build_app
+from notifyd.listeners.http.backend import Backend
+from notifyd.listeners.http.connection import HttpConnection, HttpLimits, Server, ServerConfig
+from notifyd.policy.admission import Admission
+from notifyd.settings import Address
+from notifyd.transport.request_head import response
+from notifyd.transport.stream import SocketStream
+
+REFUSAL = response(503, "unavailable", "too many HTTP connections; try again soon", (("Retry-After", "1"),))
+"""What a client over the limit of HTTP connections gets before its connection is closed."""
+
+
+class HttpListener:
+    """A service that answers HTTP on one address.
+
+    `websocket_url` is where the page finds the WebSocket listener, None where that is off. HTTP connections have a
+    limit of their own (`limits`): they are none of the clients that `[limits] connections` counts.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        backend: Backend,
+        api_keys: ApiKeys,
+        events: Events,
+        *,
+        payload_limit_bytes: int,
+        websocket_url: str | None = None,
+        limits: HttpLimits | None = None,
+    ) -> None:
+        limits = limits or HttpLimits()
+        app = build_app(
+            backend,
+            api_keys=api_keys,
+            loopback=address.is_loopback,
+            payload_limit_bytes=payload_limit_bytes,
+            websocket_url=websocket_url,
+            events=events,
+        )
+        # Starlette and Hypercorn type ASGI in two ways that no checker takes for one.
+        wrapped = ASGIWrapper(cast("ASGIFramework", app))
+        self._server = Server(wrapped, ServerConfig(events), WorkerContext(None), limits)
+        self._events = events
+        self._admission = Admission(limits.connections, limits.connections)
+        self._listener = ClientListener(
+            "http", address, admission=self._admission, serve=self._serve, refusal=REFUSAL, events=events
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where it listens: with the real port once `run` has started."""
+        return self._listener.address
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it listens now."""
+        return self._listener.accepts
+
+    @property
+    def connection_count(self) -> int:
+        """How many HTTP connections are open."""
+        return self._admission.count
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; then refuse new connections at once and let running requests end for `grace_s`.
+
+        Raises ListenError when the address cannot be had.
+        """
+        await self._listener.run(task_status=task_status)
+
+    async def _serve(self, stream: SocketStream) -> None:
+        """Serve one connection behind its barrier: whatever fails in it ends it alone."""
+        try:
+            await HttpConnection(stream, self._server).serve()
+        except* Exception as group:
+            self._events.count("barrier_hits", place="http")
+            text = "".join(traceback.format_exception(group))
+            self._events.log("error", "http_connection_failed", traceback=text)

@@ -1,0 +1,113 @@
+"""`POST /v1/publish`: one message, or a list of them that leaves together.
+
+Source: spec/http.md, "Publish".
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from notifyd.broker.base import Published
+from notifyd.events import Events
+from notifyd.listeners.http.answers import ErrorBody, error_body, json_answer
+from notifyd.listeners.http.backend import Backend, Publication
+from notifyd.listeners.http.body import read_json_body
+from notifyd.listeners.http.parameters import NoQuery, bad_request, read_query
+from protocol.data import check_data
+from protocol.errors import ErrorCode, RequestError
+from protocol.topics import check_topic, is_reserved
+
+MAX_BATCH_ITEMS = 1000
+"""A batch is one turn of the event loop; larger ones would keep everybody else waiting."""
+
+BODY_PAYLOADS = 64
+"""A body may be as large as this many payloads of the largest size."""
+
+_JSON_SPACE = b" \t\r\n"
+_decode_items = msgspec.json.Decoder(Annotated[list[Raw], Meta(max_length=MAX_BATCH_ITEMS)]).decode
+_decode_publication = msgspec.json.Decoder(Publication).decode
+
+
+class PublishAnswer(Struct, frozen=True, omit_defaults=True):
+    """What became of one message; positions only where the topic keeps history."""
+
+    topic: str
+    epoch: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
+    scope: Literal["node"] | UnsetType = UNSET
+
+
+class Publishing:
+    """The endpoint. `payload_limit_bytes` holds for each message as it is written in the body."""
+
+    def __init__(self, backend: Backend, payload_limit_bytes: int, events: Events) -> None:
+        self._backend = backend
+        self._events = events
+        self._payload_limit_bytes = payload_limit_bytes
+
+    async def publish(self, request: Request) -> Response:
+        """Answer `POST /v1/publish`."""
+        read_query(request, NoQuery)
+        body = (await read_json_body(request, BODY_PAYLOADS * self._payload_limit_bytes)).strip(_JSON_SPACE)
+        if body.startswith(b"["):
+            return json_answer(await self._publish_batch(_read_items(body)))
+        publication = self._read_publication(body)
+        published = await self._backend.publish(publication)
+        self._events.count("messages_published", transport="http")
+        return json_answer(_answer(publication, published))
+
+    async def _publish_batch(self, items: Sequence[Raw]) -> list[PublishAnswer | ErrorBody]:
+        read = [self._judge(item) for item in items]
+        publications = [item for item in read if isinstance(item, Publication)]
+        results = iter(await self._backend.publish_batch(publications) if publications else ())
+        answers = [error_body(item) if isinstance(item, RequestError) else _item(item, next(results)) for item in read]
+        accepted = sum(isinstance(answer, PublishAnswer) for answer in answers)
+        self._events.count("messages_published", accepted, transport="http")
+        return answers
+
+    def _judge(self, item: Raw) -> Publication | RequestError:
+        try:
+            return self._read_publication(bytes(item))
+        except RequestError as refusal:
+            return refusal
+
+    def _read_publication(self, text: bytes) -> Publication:
+        """Read and check one message. Raises RequestError 400, 403 or 413."""
+        if len(text) > self._payload_limit_bytes:
+            message = f"the message has {len(text)} bytes; {self._payload_limit_bytes} are allowed"
+            raise RequestError(ErrorCode.TOO_LARGE, message)
+        try:
+            publication = _decode_publication(text)
+            check_topic(publication.topic)
+        except (ValueError, RecursionError) as failure:
+            raise bad_request(f"not a message to publish: {failure}") from None
+        if is_reserved(publication.topic):
+            raise RequestError(ErrorCode.FORBIDDEN, f"topic {publication.topic!r} is reserved for the server")
+        check_data(publication.data)
+        return publication
+
+
+def _read_items(body: bytes) -> Sequence[Raw]:
+    try:
+        items: list[Raw] = _decode_items(body)
+    except (ValueError, RecursionError) as failure:
+        raise bad_request(f"not a list of messages to publish: {failure}") from None
+    return items
+
+
+def _item(publication: Publication, result: Published | RequestError) -> PublishAnswer | ErrorBody:
+    return error_body(result) if isinstance(result, RequestError) else _answer(publication, result)
+
+
+def _answer(publication: Publication, published: Published) -> PublishAnswer:
+    position = published.position
+    return PublishAnswer(
+        topic=publication.topic,
+        epoch=position.epoch if position else UNSET,
+        offset=position.offset if position else UNSET,
+        scope=published.scope or UNSET,
+    )

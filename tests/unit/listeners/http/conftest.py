@@ -1,0 +1,47 @@
+"""A listener on a free port of this machine, with a stand-in for the node behind it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from notifyd.auth.api_keys import ApiKeys
+from notifyd.listeners.http.listener import HttpListener
+from notifyd.settings import Address
+from tests.http_client import HttpClient
+from tests.recorded_events import RecordedEvents
+from tests.unit.listeners.http.node_stand_in import NodeStandIn
+
+PAYLOAD_LIMIT_BYTES = 1024
+
+Start = Callable[..., Awaitable[HttpClient]]
+
+
+@pytest.fixture
+def backend() -> NodeStandIn:
+    return NodeStandIn()
+
+
+@pytest.fixture
+def start(backend: NodeStandIn, events: RecordedEvents, nursery: trio.Nursery) -> Start:
+    """Start a listener with these settings and return a client for it; it is stopped after the test."""
+
+    async def start(
+        *, keys: tuple[str, ...] = (), key: str | None = None, host: str = "127.0.0.1", **options: Any
+    ) -> HttpClient:
+        options.setdefault("payload_limit_bytes", PAYLOAD_LIMIT_BYTES)
+        listener = HttpListener(Address(host, 0), backend, ApiKeys(keys), events, **options)
+        await nursery.start(run, listener)
+        return HttpClient(listener.address.port, "127.0.0.1", key)
+
+    return start
+
+
+@pytest.fixture
+async def client(start: Start) -> HttpClient:
+    return await start()
+
+
+async def run(listener: HttpListener, task_status: trio.TaskStatus[None]) -> None:
+    await listener.run(task_status=task_status)
