@@ -7,6 +7,7 @@ HTTP. It is drawn in spec/supervision.md.
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import msgspec
 import trio
 
 from notifyd.auth.api_keys import ApiKeys
@@ -23,7 +24,6 @@ from notifyd.listeners.http.hub_backend import HubBackend
 from notifyd.listeners.http.listener import HttpListener
 from notifyd.model import Clock
 from notifyd.policy.admission import Admission
-from notifyd.policy.origin import OriginPolicy
 from notifyd.settings import Address, Settings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry import Telemetry
@@ -33,12 +33,14 @@ from protocol.connecting import ConnectionState
 CLOSING_S = 5.0
 """What the last clients get beyond the drain window to read their last bytes."""
 
+FIXED_SECTIONS = ("node", "listen", "broker", "debug")
+"""Sections whose changes need a restart: they name what was opened at the start."""
+
 
 class Node:
     """A running node. Its addresses are the real ones, also where the settings said port 0."""
 
-    def __init__(self, settings: Settings, context: Context, root: Branch, telemetry: Telemetry) -> None:
-        self.settings = settings
+    def __init__(self, context: Context, root: Branch, telemetry: Telemetry) -> None:
         self.context = context
         self.telemetry = telemetry
         self.draining = False
@@ -46,6 +48,7 @@ class Node:
         self._http: HttpListener | None = None
         self._clients: dict[str, ClientListener] = {}
         self._own_ports: set[int] = set()
+        self._drained = trio.Event()
 
     @property
     def websocket_address(self) -> Address | None:
@@ -62,10 +65,15 @@ class Node:
         """Where the API and the page are; None when that listener is off."""
         return None if self._http is None else self._http.address
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.context.settings
+
     async def drain(self) -> None:
         """Take no new clients and let the connected go, spread over `node.drain`; return when all are gone.
 
-        Cancelled, it stops where it is. Draining twice waits for the same end.
+        Cancelled, it stops where it is: no new clients, and those left stay.
         """
         self.draining = True
         for listener in self._clients.values():
@@ -73,6 +81,26 @@ class Node:
         with trio.move_on_after(self.settings.node.drain_s + CLOSING_S):
             await drain(self.context.connections, self.settings.node.drain_s)
             await self.context.connections.wait_empty()
+        self._drained.set()
+
+    def stop(self) -> None:
+        """End the wait of `wait_drained`, drained or not."""
+        self._drained.set()
+
+    async def wait_drained(self) -> None:
+        """Wait until `drain` is through, or `stop` was called."""
+        await self._drained.wait()
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Take over what can change while the node runs; return the names of changed sections that need a restart.
+
+        Connected clients keep their rates and heartbeats; topics, tokens, origins and limits hold from now on.
+        """
+        old = self.settings
+        fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
+        kept = {name: getattr(old, name) for name in FIXED_SECTIONS}
+        self.context.reload(msgspec.structs.replace(settings, **kept))
+        return fixed
 
     def problems(self) -> list[str]:
         """Tell, in words, what keeps the node from serving; nothing when it is ready."""
@@ -91,9 +119,12 @@ class Node:
         tls = None if listen.tls is None else server_context(listen.tls)
         limit = settings.limits.connections
         admission = Admission(limit.limit, limit.resume)
-        origins = OriginPolicy(settings.auth.origins, self._own_ports)
         serving = {
-            "websocket": (listen.websocket, websocket.websocket_server(context, origins, tls), websocket.REFUSAL),
+            "websocket": (
+                listen.websocket,
+                websocket.websocket_server(context, self._own_ports, tls),
+                websocket.REFUSAL,
+            ),
             "device": (listen.device, device.device_server(context, tls), device.REFUSAL),
         }
         for name, (address, serve, refusal) in serving.items():
@@ -161,7 +192,7 @@ async def open_node(
     telemetry.show("topics", lambda: len(hub.registry.topics))
     telemetry.show("sessions", lambda: len(hub.registry.subscribers))
     async with open_branch("node", events=telemetry, clock=clock) as root:
-        node = Node(settings, context, root, telemetry)
+        node = Node(context, root, telemetry)
         async with (
             _branch("broker", root, context) as broker,
             _branch("hub", root, context) as core,

@@ -15,6 +15,7 @@ import typer
 from notifyd.errors import NotifydError
 
 COMMANDS = (
+    "serve",
     "init",
     "check",
     "token",
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if given == ["--version"]:
         given = ["version"]
     try:
-        code = build_app(given[0])(given, prog_name="notifyd", standalone_mode=False)
+        code = build_commands(given[0])(given, prog_name="notifyd", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output (`| head`) has gone; the interpreter must not find that out once more at its end.
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def build_app(command: str) -> typer.Typer:
+def build_commands(command: str) -> typer.Typer:
     """Build the application with the command asked for, or with all of them for the help text."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(help="A distributed real-time notification server for devices and browsers.")(_no_options)

@@ -34,9 +34,9 @@ class UserBuckets:
                 self._buckets[user] = (bucket, holders - 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
-    """The node around a connection."""
+    """The node around a connection. `reload` replaces what it holds of the settings; nothing else changes it."""
 
     settings: Settings
     hub: Hub
@@ -45,3 +45,9 @@ class Context:
     events: Events
     user_buckets: UserBuckets
     connections: Connections = field(default_factory=Connections)
+
+    def reload(self, settings: Settings) -> None:
+        """Let new settings hold. Raises ConfigurationError, and nothing has changed, when their keys are no good."""
+        self.verifier = Verifier(settings.auth, self.clock.unix_s)
+        self.settings = settings
+        self.hub.reload(settings)

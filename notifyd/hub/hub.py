@@ -39,6 +39,11 @@ class Hub:
         self.interest = Interest(self.registry, self.broker)
         self.recovery = Recovery(self.registry, self.broker, self.interest)
 
+    def reload(self, settings: Settings) -> None:
+        """Let new topic policies hold, also for the topics in use."""
+        self._settings = settings
+        self.registry.reload(settings.policy_for)
+
     # --- messages ----------------------------------------------------------------------------------------------------
 
     async def publish(

@@ -81,6 +81,12 @@ class Registry:
         self.subscribers: dict[SessionId, Subscriber] = {}
         self._policy_for = policy_for
 
+    def reload(self, policy_for: Callable[[str], TopicPolicy]) -> None:
+        """Let new policies hold."""
+        self._policy_for = policy_for
+        for topic in self.topics.values():
+            topic.policy = policy_for(topic.name)
+
     def attach(self, subscriber: Subscriber) -> None:
         """Take in a subscriber, whose connection calls `detach` when it ends; one of the same session is replaced."""
         older = self.subscribers.get(subscriber.session)

@@ -4,7 +4,7 @@ Source: RFC 6455 section 4.2; spec/wire.md, "Transports" and "Credentials".
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from math import inf, isfinite
 
 from notifyd.auth.permissions import may_subscribe
@@ -34,11 +34,11 @@ REFUSAL = response(503, "unavailable", "the connection limit is reached", (("Ret
 
 
 class WebSocketServer:
-    """Serves accepted streams as WebSockets. `origins` judges browsers."""
+    """Serves accepted streams as WebSockets. `own_ports` are the node's own HTTP ports, whose pages may connect."""
 
-    def __init__(self, context: Context, origins: OriginPolicy, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, context: Context, own_ports: Collection[int], tls: ssl.SSLContext | None) -> None:
         self._context = context
-        self._origins = origins
+        self._own_ports = own_ports
         self._tls = tls
 
     def serve(self, socket_stream: SocketStream) -> Awaitable[None]:
@@ -63,7 +63,8 @@ class WebSocketServer:
         is_echo = head.path == ECHO_PATH and self._context.settings.debug.echo
         if head.path != PATH and not is_echo:
             raise HeadError(404, "not_found", f"nothing is served at this path; WebSocket clients connect to {PATH}")
-        if not self._origins.allows_headers(head.origins, head.host, self._tls is not None):
+        origins = OriginPolicy(self._context.settings.auth.origins, self._own_ports)
+        if not origins.allows_headers(head.origins, head.host, self._tls is not None):
             raise HeadError(403, "forbidden", "this Origin is not allowed; see auth.origins in the configuration")
         subprotocol = _choose_subprotocol(head)
         identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(head)
@@ -103,10 +104,10 @@ class WebSocketServer:
 
 
 def websocket_server(
-    context: Context, origins: OriginPolicy, tls: ssl.SSLContext | None
+    context: Context, own_ports: Collection[int], tls: ssl.SSLContext | None
 ) -> Callable[[SocketStream], Awaitable[None]]:
     """Return what serves one accepted WebSocket client."""
-    return WebSocketServer(context, origins, tls).serve
+    return WebSocketServer(context, own_ports, tls).serve
 
 
 async def _read_head(stream: ByteStream) -> RequestHead:

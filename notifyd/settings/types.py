@@ -6,6 +6,7 @@ The defaults here are the defaults of a node. Source: the README's configuration
 import secrets
 import socket
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -51,7 +52,9 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True):
     """One table of the file."""
 
 
+@cache
 def _make_node_name() -> str:
+    """Name this process once: a reload must not find it renamed."""
     host = socket.gethostname()[: MAX_NAME_CHARACTERS - 7] or "node"
     return f"{host}-{secrets.token_hex(3)}"
 
@@ -89,7 +92,7 @@ class BrokerSettings(_Section, frozen=True, kw_only=True):
     memory_bytes: Bytes = msgspec.field(name="memory", default=256 * 2**20)
 
 
-class Key(_Section, frozen=True, kw_only=True):
+class TokenKey(_Section, frozen=True, kw_only=True):
     """One of `auth.keys`: a secret for HS*, a PEM public key for the others, or a JSON Web Key Set (JSON text).
 
     `algorithm` may be left out with `jwks` alone, where each key of the set names its own.
@@ -107,7 +110,7 @@ class AuthSettings(_Section, frozen=True, kw_only=True):
 
     anonymous: bool = False
     origins: tuple[str, ...] | None = None
-    keys: tuple[Key, ...] = ()
+    keys: tuple[TokenKey, ...] = ()
     issuer: Name | None = None
     audience: Name | None = None
     leeway_s: Seconds = msgspec.field(name="leeway", default=0.0)

@@ -1,0 +1,95 @@
+"""`notifyd serve`."""
+
+import signal
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import trio
+import typer
+
+from notifyd.cli.configuration import ConfigOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from notifyd.node import Node
+    from notifyd.settings import Settings
+    from notifyd.telemetry import Telemetry
+
+AddressOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Listen here instead; '' is off.")]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def serve(
+    config: ConfigOption = None,
+    websocket: AddressOption = None,
+    device: AddressOption = None,
+    http: AddressOption = None,
+    log: Annotated[LogLevel, typer.Option(help="The least level to log.")] = "info",
+) -> None:
+    """Run a node. SIGTERM and SIGINT drain it (a second one stops it at once), SIGHUP reloads the configuration."""
+    from notifyd.cli.configuration import read_settings
+    from notifyd.telemetry import Telemetry
+
+    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http}
+    settings = read_settings(config, overrides)
+    telemetry = Telemetry(log)
+    raise_descriptor_limit(telemetry)
+    trio.run(run_until_signal, settings, telemetry, config, overrides)
+
+
+async def run_until_signal(
+    settings: "Settings", telemetry: "Telemetry", config: "Path | None", overrides: dict[str, Any]
+) -> None:
+    """Run a node until it is told to stop and has drained. Raises what keeps it from starting."""
+    from notifyd.node import open_node
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with open_node(settings, telemetry=telemetry) as node, trio.open_nursery() as nursery:
+            telemetry.log("info", "serving", node=settings.node.name, **_addresses(node))
+            nursery.start_soon(_obey, signals, node, config, overrides)
+            await node.wait_drained()
+            nursery.cancel_scope.cancel()
+        telemetry.log("info", "stopped")
+
+
+async def _obey(signals: AsyncIterator[int], node: "Node", config: "Path | None", overrides: dict[str, Any]) -> None:
+    """Do what the signals say. Returns when a second one asks to stop at once."""
+    async with trio.open_nursery() as draining:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                reload(node, config, overrides)
+            elif node.draining:
+                node.telemetry.log("warning", "stopping_at_once")
+                node.stop()
+            else:
+                node.telemetry.log("info", "draining", window_s=node.settings.node.drain_s)
+                draining.start_soon(node.drain)
+
+
+def reload(node: "Node", config: "Path | None", overrides: dict[str, Any]) -> None:
+    """Read the configuration again and let the node take over what can change while it runs. Errors change nothing."""
+    from notifyd.cli.configuration import read_settings
+    from notifyd.errors import ConfigurationError
+
+    try:
+        fixed = node.reload(read_settings(config, overrides))
+    except ConfigurationError as error:
+        node.telemetry.log("error", "reload_refused", problem=str(error))
+        return
+    node.telemetry.log("info", "reloaded", needs_restart=fixed)
+
+
+def raise_descriptor_limit(telemetry: "Telemetry") -> None:
+    """Allow as many descriptors as the system lets us have: every client is one."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    telemetry.log("info", "descriptor_limit", limit=hard, before=soft)
+
+
+def _addresses(node: "Node") -> dict[str, str]:
+    addresses = {"websocket": node.websocket_address, "device": node.device_address, "http": node.http_address}
+    return {name: str(address) for name, address in addresses.items() if address is not None}
