@@ -40,7 +40,7 @@ def build_app(
 ) -> ASGIApp:
     """Compose the application. Without `api_keys` only a `loopback` listener answers."""
     app = Starlette(
-        routes=_routes(Inspection(backend), Publishing(backend, payload_limit_bytes, events), Page(websocket_url)),
+        routes=_routes(Inspection(backend), Publishing(backend, payload_limit_bytes), Page(websocket_url)),
         middleware=[
             Middleware(Answering, events=events),
             Middleware(Guard, api_keys=api_keys, loopback=loopback),

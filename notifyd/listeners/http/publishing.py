@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from notifyd.broker.base import Published
-from notifyd.events import Events
 from notifyd.listeners.http.answers import ErrorBody, error_body, json_answer
 from notifyd.listeners.http.backend import Backend, Publication
 from notifyd.listeners.http.body import read_json_body
@@ -44,9 +43,8 @@ class PublishAnswer(Struct, frozen=True, omit_defaults=True):
 class Publishing:
     """The endpoint. `payload_limit_bytes` holds for each message as it is written in the body."""
 
-    def __init__(self, backend: Backend, payload_limit_bytes: int, events: Events) -> None:
+    def __init__(self, backend: Backend, payload_limit_bytes: int) -> None:
         self._backend = backend
-        self._events = events
         self._payload_limit_bytes = payload_limit_bytes
 
     async def publish(self, request: Request) -> Response:
@@ -56,18 +54,13 @@ class Publishing:
         if body.startswith(b"["):
             return json_answer(await self._publish_batch(_read_items(body)))
         publication = self._read_publication(body)
-        published = await self._backend.publish(publication)
-        self._events.count("messages_published", transport="http")
-        return json_answer(_answer(publication, published))
+        return json_answer(_answer(publication, await self._backend.publish(publication)))
 
     async def _publish_batch(self, items: Sequence[Raw]) -> list[PublishAnswer | ErrorBody]:
         read = [self._judge(item) for item in items]
         publications = [item for item in read if isinstance(item, Publication)]
         results = iter(await self._backend.publish_batch(publications) if publications else ())
-        answers = [error_body(item) if isinstance(item, RequestError) else _item(item, next(results)) for item in read]
-        accepted = sum(isinstance(answer, PublishAnswer) for answer in answers)
-        self._events.count("messages_published", accepted, transport="http")
-        return answers
+        return [error_body(item) if isinstance(item, RequestError) else _item(item, next(results)) for item in read]
 
     def _judge(self, item: Raw) -> Publication | RequestError:
         try:
