@@ -269,7 +269,7 @@ def _wrong(path: Path, key: str, reason: str) -> ConfigurationError:
 
 
 def _describe(failure: ssl.SSLError) -> str:
-    return getattr(failure, "verify_message", None) or failure.reason or str(failure)
+    return getattr(failure, "verify_message", None) or getattr(failure, "reason", None) or repr(failure)
 
 
 def _missing_of_hello(record: bytearray) -> int:
