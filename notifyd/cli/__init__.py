@@ -20,6 +20,7 @@ COMMANDS = (
     "check",
     "token",
     "decode",
+    "tree",
     "version",
 )
 """In the order of the help text. A name is a module of this package and the function in it."""

@@ -1,0 +1,155 @@
+"""`notifyd tree` against a small HTTP server that answers what a test wants."""
+
+import io
+from functools import partial
+
+import msgspec
+import pytest
+import trio
+import typer
+from rich.console import Console
+
+from notifyd.cli.tree import describe_duration, fetch_tree, render, tree
+from notifyd.errors import NotifydError
+from notifyd.supervision import TreeNode
+from protocol.connecting import ConnectionState
+
+NOW_MS = 1_700_000_000_000
+TREE = TreeNode(
+    "node",
+    ConnectionState.UNAVAILABLE,
+    0,
+    NOW_MS - 3_725_000,
+    children=(
+        TreeNode("redis", ConnectionState.UNAVAILABLE, 7, NOW_MS - 12_000, "OSError: no\x1b[2J route [bold]"),
+        TreeNode("link", ConnectionState.CONNECTED, 1, NOW_MS - 500, "OSError: reset"),
+        TreeNode(
+            "listeners",
+            ConnectionState.CONNECTED,
+            0,
+            NOW_MS + 50,
+            children=(TreeNode("connections", ConnectionState.CONNECTED, 0, NOW_MS, count=1234),),
+        ),
+    ),
+)
+DRAWN = """\
+node unavailable for 1h 2m
+├── redis unavailable for 12s, 7 restarts, last error: OSError: no?[2J route [bold]
+├── link connected for 0s, 1 restart, last error: OSError: reset
+└── listeners connected for 0s
+    └── connections: 1234
+"""
+
+
+class Server:
+    """Answers every request with `answer` and keeps what was asked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answer = b""
+        self.asked: list[bytes] = []
+
+    def answers(self, body: bytes, status: str = "200 OK") -> None:
+        self.answer = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.asked.append(await stream.receive_some(65536))
+        await stream.send_all(self.answer)
+        await stream.aclose()
+
+
+@pytest.fixture
+async def server(nursery: trio.Nursery) -> Server:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = Server(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+    nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+    return server
+
+
+async def fetch(url: str, api_key: str | None = None) -> TreeNode:
+    return await trio.to_thread.run_sync(fetch_tree, url, api_key)
+
+
+async def test_it_asks_with_the_key_and_prints_json(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answers(msgspec.json.encode(TREE))
+    await trio.to_thread.run_sync(partial(tree, f"{server.url}/", "the key", as_json=True))
+    (asked,) = server.asked
+    assert asked.startswith(b"GET /v1/tree HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Bearer the key\r\n" in asked
+    assert msgspec.json.decode(capsys.readouterr().out, type=TreeNode) == TREE
+
+
+async def test_it_draws_the_tree(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answers(msgspec.json.encode(TREE))
+    await trio.to_thread.run_sync(tree, server.url)
+    assert capsys.readouterr().out.splitlines()[-1] == "    └── connections: 1234"
+    assert b"Authorization" not in server.asked[0]
+
+
+def test_the_drawing_tells_states_times_restarts_and_errors() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(render(TREE, NOW_MS))
+    assert screen.getvalue() == DRAWN
+
+
+def test_states_are_coloured_on_a_terminal() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=200, force_terminal=True, color_system="standard").print(render(TREE, NOW_MS))
+    assert "\x1b[1;31munavailable" in screen.getvalue()
+    assert "\x1b[32mconnected" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "told"),
+    [
+        (-5, "0s"),
+        (999, "0s"),
+        (59_999, "59s"),
+        (60_000, "1m 0s"),
+        (3_600_000, "1h 0m"),
+        (90_000_000, "1d 1h"),
+        (864_000_000, "10d 0h"),
+    ],
+)
+def test_durations(duration_ms: int, told: str) -> None:
+    assert describe_duration(duration_ms) == told
+
+
+async def test_nothing_listens() -> None:
+    with pytest.raises(NotifydError, match=r"no node answers at http://127.0.0.1:1 \(Connection refused\): `not"):
+        await fetch("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+async def test_a_key_is_wanted(status: str, server: Server) -> None:
+    server.answers(b'{"error":{}}', status)
+    with pytest.raises(NotifydError, match="wants one of the node's API keys: give --api-key, or NOTIFYD_API_KEY"):
+        await fetch(server.url)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"<html>", "200 OK"), (b"{}", "200 OK"), (msgspec.json.encode(TREE), "404 Not Found")]
+)
+async def test_another_web_server(body: bytes, status: str, server: Server) -> None:
+    server.answers(body, status)
+    with pytest.raises(NotifydError, match=f"is not a node's HTTP listener: it answered {status[:3]} without a tree"):
+        await fetch(server.url)
+
+
+async def test_something_that_speaks_no_http(server: Server) -> None:
+    server.answer = b"HEAR\x00\r\n\r\n"
+    with pytest.raises(NotifydError, match=r"speaks no HTTP \(BadStatusLine\)"):
+        await fetch(server.url)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:7502", "ws://127.0.0.1:7502", "http://", "http://[::1", "http://x:port"])
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no URL") as caught:
+        fetch_tree(url, None)
+    assert caught.value.param_hint == "--url"
+
+
+async def test_a_key_that_cannot_be_sent_is_not_shown(server: Server) -> None:
+    with pytest.raises(typer.BadParameter, match="characters that cannot be sent") as caught:
+        await fetch(server.url, "hunter2\r\nX: y")
+    assert "hunter2" not in str(caught.value)
