@@ -16,9 +16,9 @@ from notifyd.auth.compact import CompactToken, read_object, read_token
 from notifyd.auth.verification_keys import VerificationKey, load_keys
 from notifyd.errors import NotifydError, Unauthorized
 from notifyd.model import Identity
-from notifyd.settings.types import AuthSettings, Key
+from notifyd.settings.types import AuthSettings, TokenKey
 
-REFUSAL = "the token is not accepted"
+TOKEN_REFUSAL = "the token is not accepted"
 """What a client is told about any token that is refused, whatever was wrong with it."""
 
 
@@ -43,7 +43,7 @@ class Verifier:
     def verify(self, token: str) -> Identity:
         """Return whom the token speaks for.
 
-        Raises Unauthorized. Its text is for the log and holds nothing of the token; a client gets `REFUSAL`.
+        Raises Unauthorized. Its text is for the log and holds nothing of the token; a client gets `TOKEN_REFUSAL`.
         """
         read = read_token(token)
         if not any(key.holds(read.signed, read.signature) for key in self._candidates(read)):
@@ -101,7 +101,7 @@ class Signer:
             return jwt.encode(claims, secret, str(key.algorithm), headers)
 
 
-def _choose_key(keys: Sequence[Key], kid: str | None) -> tuple[Key, bytes]:
+def _choose_key(keys: Sequence[TokenKey], kid: str | None) -> tuple[TokenKey, bytes]:
     for key in keys:
         if kid in (None, key.kid) and key.secret is not None:
             return key, key.secret.key_bytes()

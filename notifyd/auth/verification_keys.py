@@ -12,7 +12,7 @@ from jwt.algorithms import get_default_algorithms
 
 from notifyd.errors import ConfigurationError
 from notifyd.settings.key_sets import signing_members
-from notifyd.settings.types import Algorithm, AuthSettings, Key
+from notifyd.settings.types import Algorithm, AuthSettings, TokenKey
 
 CONFIGURATION = "configuration"
 """The source of an error found here, where the name of the file is not known."""
@@ -40,7 +40,7 @@ def load_keys(auth: AuthSettings) -> tuple[VerificationKey, ...]:
     return tuple(ready for place, key in enumerate(auth.keys) for ready in _load(key, f"auth.keys[{place}]"))
 
 
-def _load(key: Key, path: str) -> Iterator[VerificationKey]:
+def _load(key: TokenKey, path: str) -> Iterator[VerificationKey]:
     if key.jwks is not None:
         yield from _load_set(key, key.jwks, path)
         return
@@ -63,7 +63,7 @@ def _explain(algorithm: str, content: Any, error: Exception) -> str:
     return f"cannot be used with {algorithm}: {error}"
 
 
-def _load_set(key: Key, jwks: str, path: str) -> Iterator[VerificationKey]:
+def _load_set(key: TokenKey, jwks: str, path: str) -> Iterator[VerificationKey]:
     found = False
     for member in signing_members(jwks):
         algorithm = member.get("alg", key.algorithm)

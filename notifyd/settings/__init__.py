@@ -9,7 +9,6 @@ from notifyd.settings.types import (
     ConnectionLimit,
     DebugSettings,
     HeartbeatSettings,
-    Key,
     LimitSettings,
     ListenSettings,
     NodeSettings,
@@ -18,6 +17,7 @@ from notifyd.settings.types import (
     SessionSettings,
     Settings,
     Tls,
+    TokenKey,
     TopicPolicy,
 )
 from notifyd.settings.values import Address, Secret, Url
@@ -31,7 +31,6 @@ __all__ = [
     "ConnectionLimit",
     "DebugSettings",
     "HeartbeatSettings",
-    "Key",
     "LimitSettings",
     "ListenSettings",
     "NodeSettings",
@@ -41,6 +40,7 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "Tls",
+    "TokenKey",
     "TopicPolicy",
     "Url",
     "load",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from notifyd.policy.origin import ANY, is_serialized_origin
 from notifyd.settings.key_sets import PRIVATE_MEMBERS, signing_members
-from notifyd.settings.types import AuthSettings, HeartbeatSettings, Key, Settings
+from notifyd.settings.types import AuthSettings, HeartbeatSettings, Settings, TokenKey
 from notifyd.settings.values import Address, Secret, format_duration, shown
 from protocol.codec import MAX_PAYLOAD_BYTES
 
@@ -80,7 +80,7 @@ def _check_auth(auth: AuthSettings) -> Iterator[Finding]:
             kids[kid] = f"auth.keys[{place}]"
 
 
-def _check_key(key: Key) -> Iterator[Finding]:
+def _check_key(key: TokenKey) -> Iterator[Finding]:
     given = [name for name in ("secret", "public_key", "jwks") if getattr(key, name) is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
@@ -99,7 +99,7 @@ def _check_key(key: Key) -> Iterator[Finding]:
         yield from _check_jwks(key)
 
 
-def _check_secret(key: Key, secret: Secret) -> Iterator[Finding]:
+def _check_secret(key: TokenKey, secret: Secret) -> Iterator[Finding]:
     text = secret.reveal()
     if key.algorithm not in HMAC_BYTES:
         yield ["secret"], f"{key.algorithm} needs a public_key, not a secret"
@@ -122,7 +122,7 @@ def _check_public_key(pem: str) -> Iterator[Finding]:
         yield ["public_key"], 'is not a PEM text ("-----BEGIN PUBLIC KEY-----"); a file is given as { file = "path" }'
 
 
-def _check_jwks(key: Key) -> Iterator[Finding]:
+def _check_jwks(key: TokenKey) -> Iterator[Finding]:
     if key.kid is not None:
         yield ["kid"], "stands in each key of the jwks, not beside it"
     try:
@@ -135,7 +135,7 @@ def _check_jwks(key: Key) -> Iterator[Finding]:
             yield ["jwks"], "holds a private or secret key; give the node the public parts only"
 
 
-def _kids_of(key: Key) -> list[str]:
+def _kids_of(key: TokenKey) -> list[str]:
     if key.jwks is None:
         return [] if key.kid is None else [key.kid]
     try:

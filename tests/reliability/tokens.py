@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import RSAAlgorithm, get_default_algorithms
 
-from notifyd.settings import AuthSettings, Key, Secret
+from notifyd.settings import AuthSettings, Secret, TokenKey
 
 ISSUER, AUDIENCE = "https://login.example.com", "notifyd"
 SECRET_BYTES = bytes(range(64))
@@ -67,15 +67,15 @@ def make_key_ring() -> KeyRing:
     private: dict[str, Any] = {f"{kind}{bits}": rsa_key for kind in ("RS", "PS") for bits in (256, 384, 512)}
     private |= {"ES256": ec.generate_private_key(ec.SECP256R1()), "ES384": ec.generate_private_key(ec.SECP384R1())}
     private |= {"ES512": ec.generate_private_key(ec.SECP521R1()), "EdDSA": ed25519.Ed25519PrivateKey.generate()}
-    keys = [Key(algorithm=name, public_key=public_pem(key), kid=name) for name, key in private.items()]
+    keys = [TokenKey(algorithm=name, public_key=public_pem(key), kid=name) for name, key in private.items()]
     for name in ("HS256", "HS384", "HS512"):
         private[name] = SECRET_BYTES
-        keys.append(Key(algorithm=name, secret=SECRET, kid=name))
+        keys.append(TokenKey(algorithm=name, secret=SECRET, kid=name))
     private["ed448"] = ed448.Ed448PrivateKey.generate()
-    keys.append(Key(algorithm="EdDSA", public_key=public_pem(private["ed448"]), kid="ed448"))
+    keys.append(TokenKey(algorithm="EdDSA", public_key=public_pem(private["ed448"]), kid="ed448"))
     private["set"] = rsa.generate_private_key(65537, 2048)
     member = json.loads(RSAAlgorithm.to_jwk(private["set"].public_key())) | {"kid": "set", "alg": "RS256"}
-    keys.append(Key(jwks=json.dumps({"keys": [member]})))
+    keys.append(TokenKey(jwks=json.dumps({"keys": [member]})))
     auth = AuthSettings(keys=tuple(keys), issuer=ISSUER, audience=AUDIENCE)
     return KeyRing(private, auth, public_pem(rsa_key))
 
