@@ -17,7 +17,7 @@ SPARE_DESCRIPTORS = 100
 
 
 def check(config: ConfigOption = None) -> None:
-    """Check the configuration and what it names: keys, certificates, addresses, the broker."""
+    """Check the configuration. What it names is tried: keys, certificates, addresses, the broker."""
     from notifyd.auth.tokens import Verifier
     from notifyd.cli.configuration import find_file, read_settings
     from notifyd.errors import ConfigurationError

@@ -11,7 +11,7 @@ from notifyd.cli.configuration import DEFAULT_PATH
 def init(
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The file to write.")] = DEFAULT_PATH,
 ) -> None:
-    """Write a commented configuration with random secrets and safe defaults. Never overwrites a file."""
+    """Write a configuration to begin with. It is commented, its secrets are random; no file is overwritten."""
     import os
     import secrets
     import time

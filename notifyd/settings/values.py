@@ -19,7 +19,7 @@ MAX_SIZE_BYTES = 2**50
 
 _UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _UNIT_BYTES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|d|h|m|s))+", re.ASCII)
+_DURATION = re.compile(r"(?:[0-9]{1,13}(?:\.[0-9]{1,6})?(?:ms|d|h|m|s))+", re.ASCII)
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|d|h|m|s)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,16})(B|KiB|MiB|GiB)?", re.ASCII)
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]+)?\]|[^\s:\[\]/@]+):([0-9]{1,5})", re.ASCII)
