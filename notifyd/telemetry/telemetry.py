@@ -14,7 +14,7 @@ _CLOCK = Clock(monotonic_s=time.monotonic)
 """Not Trio's: there are lines to write before it runs and after."""
 
 _LIMITED_LEVELS = frozenset({"warning", "error"})
-_KIND_FIELDS = ("service", "place", "kind")
+_KIND_FIELDS = ("service", "place", "kind", "listener")
 """Fields from fixed sets that tell two lines of the same event apart."""
 
 
