@@ -1,0 +1,112 @@
+"""What the conformance suite needs of a broker under test, whichever it is.
+
+A new broker adds its name to `KINDS` and its way of being opened to `open_trial`; the tests stay as they are. They
+speak of time only through `Trial`: a broker with a virtual clock answers `advance` at once, one with a real clock
+chooses short times to live and waits.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from notifyd.broker.base import Broker, Page, Retention
+from notifyd.broker.memory import MemoryBroker
+from notifyd.broker.memory.keys import KEY_TTL_S
+from notifyd.model import Clock, Notification
+from protocol.position import Position
+
+KINDS = ("memory",)
+
+START_UNIX_S = 1_790_000_000.0
+
+
+@dataclass
+class VirtualTime:
+    """Both clocks of a node, moved by hand."""
+
+    now_s: float = 1000.0
+
+    def clock(self) -> Clock:
+        return Clock(monotonic_s=lambda: self.now_s, unix_s=lambda: START_UNIX_S + self.now_s)
+
+    async def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@dataclass
+class Trial:
+    """A broker under test, what it delivered, and the time it lives in.
+
+    `ttl_s` is a time to live of messages and sessions that `advance` can wait for, `key_ttl_s` how long the broker
+    knows a key. `delivered_all` returns once everything published so far has been handed to `deliver`. `clean_up` makes
+    the broker do now what it does in the background.
+    """
+
+    broker: Broker
+    ttl_s: float
+    key_ttl_s: float
+    advance: Callable[[float], Awaitable[None]]
+    delivered_all: Callable[[], Awaitable[None]]
+    clean_up: Callable[[], None]
+    now_s: Callable[[], float]
+    delivered: list[Notification] = field(default_factory=list)
+
+    def keep(self, history: int = 1000) -> Retention:
+        """Keep so many messages for `ttl_s`."""
+        return Retention(history, self.ttl_s)
+
+    async def publish(self, topic: str, *values: Any, history: int = 1000) -> list[Position]:
+        """Publish values to a topic with history; return their positions."""
+        answers = [await self.broker.publish(topic, value, self.keep(history)) for value in values]
+        positions = [answer.position for answer in answers]
+        assert None not in positions
+        return [position for position in positions if position]
+
+    async def read(self, topic: str, since: Any = "earliest", limit: int = 1000, history: int = 1000) -> Page:
+        """Read a topic's history, 1000 messages unless told otherwise."""
+        return await self.broker.history(topic, since, limit, self.keep(history))
+
+    async def received(self) -> list[Any]:
+        """Return the data of everything delivered so far, and start anew."""
+        await self.delivered_all()
+        values = [notification.data for notification in self.delivered]
+        self.delivered.clear()
+        return values
+
+
+def data_of(page: Page) -> list[Any]:
+    """Return the data of a page's messages."""
+    return [message.data for message in page.messages]
+
+
+@asynccontextmanager
+async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
+    """Open a fresh and empty broker; `bounds` are its constructor's."""
+    assert kind == "memory"
+    time = VirtualTime()
+    delivered: list[Notification] = []
+
+    def deliver(notifications: Sequence[Notification]) -> None:
+        delivered.extend(notifications)
+
+    clock = time.clock()
+    broker = MemoryBroker(deliver, clock=clock, **bounds)
+
+    async def delivered_all() -> None:
+        """Do nothing: this broker delivers before a publish returns."""
+
+    def clean_up() -> None:
+        for _ in broker._sweep(time.now_s):
+            pass
+
+    yield Trial(
+        broker=broker,
+        ttl_s=60.0,
+        key_ttl_s=KEY_TTL_S,
+        advance=time.advance,
+        delivered_all=delivered_all,
+        clean_up=clean_up,
+        now_s=clock.monotonic_s,
+        delivered=delivered,
+    )

@@ -1,0 +1,105 @@
+"""The conformance suite, second part: what `notifyd/broker/base.py` promises of presence, sessions and topics."""
+
+from notifyd.broker.base import SessionRecord
+from notifyd.model import SessionId
+from protocol.messages import Member
+from protocol.position import Position
+from tests.unit.broker.conformance import Trial
+
+# --- presence --------------------------------------------------------------------------------------------------------
+
+
+def member(session: str, since: int = 1) -> Member:
+    return Member(user="ann", session=session, since=since)
+
+
+async def test_members_are_told_in_the_order_they_joined(trial: Trial) -> None:
+    for session in ("s2", "s1", "s3"):
+        await trial.broker.join("a:b", member(session))
+    assert await trial.broker.presence("a:b") == [member("s2"), member("s1"), member("s3")]
+    assert await trial.broker.presence("a:c") == []
+
+
+async def test_joining_twice_is_joining_once(trial: Trial) -> None:
+    await trial.broker.join("a:b", member("s1", since=1))
+    await trial.broker.join("a:b", member("s2", since=2))
+    await trial.broker.join("a:b", member("s1", since=3))
+    assert await trial.broker.presence("a:b") == [member("s1", since=1), member("s2", since=2)]
+    await trial.broker.leave("a:b", SessionId("s1"))
+    assert await trial.broker.presence("a:b") == [member("s2", since=2)]
+
+
+async def test_leaving_without_having_joined_changes_nothing(trial: Trial) -> None:
+    await trial.broker.leave("a:b", SessionId("s1"))
+    await trial.broker.join("a:b", member("s1"))
+    await trial.broker.leave("a:b", SessionId("s2"))
+    await trial.broker.leave("a:c", SessionId("s1"))
+    assert await trial.broker.presence("a:b") == [member("s1")]
+
+
+async def test_a_list_of_members_is_a_copy(trial: Trial) -> None:
+    await trial.broker.join("a:b", member("s1"))
+    (await trial.broker.presence("a:b")).clear()
+    assert await trial.broker.presence("a:b") == [member("s1")]
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+def record(session: str = "s1", user: str = "ann") -> SessionRecord:
+    return SessionRecord(SessionId(session), user, {"a:b": Position("x", 3), "no:history": None})
+
+
+async def test_a_session_is_taken_out_once(trial: Trial) -> None:
+    await trial.broker.save_session(record(), trial.ttl_s)
+    assert await trial.broker.load_session(SessionId("s1"), "ann") == record()
+    assert await trial.broker.load_session(SessionId("s1"), "ann") is None
+
+
+async def test_an_unknown_session_is_none(trial: Trial) -> None:
+    assert await trial.broker.load_session(SessionId("s1"), "ann") is None
+
+
+async def test_another_users_session_stays_where_it_is(trial: Trial) -> None:
+    await trial.broker.save_session(record(), trial.ttl_s)
+    assert await trial.broker.load_session(SessionId("s1"), "bob") is None
+    assert await trial.broker.load_session(SessionId("s1"), "") is None
+    assert await trial.broker.load_session(SessionId("s1"), "ann") == record()
+
+
+async def test_a_session_ends_after_its_time(trial: Trial) -> None:
+    await trial.broker.save_session(record("s1"), trial.ttl_s)
+    await trial.broker.save_session(record("s2"), trial.ttl_s * 3)
+    await trial.advance(trial.ttl_s * 1.5)
+    assert await trial.broker.load_session(SessionId("s1"), "ann") is None
+    assert await trial.broker.load_session(SessionId("s2"), "ann") == record("s2")
+
+
+async def test_a_session_saved_again_is_replaced(trial: Trial) -> None:
+    await trial.broker.save_session(record(), trial.ttl_s)
+    newer = SessionRecord(SessionId("s1"), "ann", {"a:c": None})
+    await trial.advance(trial.ttl_s * 0.6)
+    await trial.broker.save_session(newer, trial.ttl_s)
+    await trial.advance(trial.ttl_s * 0.6)
+    assert await trial.broker.load_session(SessionId("s1"), "ann") == newer
+
+
+async def test_a_saved_session_is_a_copy(trial: Trial) -> None:
+    saved = record()
+    await trial.broker.save_session(saved, trial.ttl_s)
+    saved.positions.clear()
+    assert await trial.broker.load_session(SessionId("s1"), "ann") == record()
+
+
+# --- topics ----------------------------------------------------------------------------------------------------------
+
+
+async def test_topics_are_told_with_their_newest_positions(trial: Trial) -> None:
+    assert await trial.broker.topics() == {}
+    positions = await trial.publish("a:b", 1, 2)
+    await trial.broker.subscribe("a:b")
+    await trial.broker.subscribe("no:history")
+    assert await trial.broker.topics() == {"a:b": positions[1], "no:history": None}
+    await trial.broker.unsubscribe("no:history")
+    await trial.advance(trial.ttl_s * 2)
+    assert await trial.broker.topics() == {"a:b": positions[1]}
