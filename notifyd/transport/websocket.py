@@ -31,7 +31,7 @@ _CLOSE_BYTE = 0x80 | Opcode.CLOSE
 class GuardedStream(trio.abc.Stream):
     """What trio-websocket reads from and writes to, in place of a socket."""
 
-    __slots__ = ("_guard", "_head", "_on_bytes", "_outbox", "_stream", "_trailing", "close_sent", "error")
+    __slots__ = ("_attached", "_guard", "_head", "_on_bytes", "_outbox", "_stream", "_trailing", "close_sent", "error")
 
     def __init__(
         self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
@@ -44,15 +44,20 @@ class GuardedStream(trio.abc.Stream):
         self._trailing = trailing
         self._on_bytes = on_bytes
         self._outbox: Outbox | None = None
+        self._attached: trio.Event | None = trio.Event()
 
     def attach(self, outbox: Outbox) -> None:
-        """Send through the outbox from now on."""
+        """Send through the outbox from now on, and let through what the client sends."""
         self._outbox = outbox
+        if self._attached is not None:
+            self._attached.set()
+            self._attached = None  # it has done its work, and there are thousands of connections
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - the guard cuts
         """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
 
-        A violation is kept in `error` and looks to trio-websocket like a broken socket.
+        Nothing passes before `attach`: wsproto forgets what it receives before it has answered the upgrade, and a
+        pong must not overtake the outbox. A violation is kept in `error` and looks like a broken socket.
         """
         await trio.lowlevel.checkpoint()
         if self._head:
@@ -60,6 +65,8 @@ class GuardedStream(trio.abc.Stream):
             self._guard.feed(self._trailing)
             self._trailing = b""
             return head
+        if self._attached is not None:
+            await self._attached.wait()
         try:
             while (piece := self._guard.next_piece()) is None:
                 data = await self._stream.receive_some()
