@@ -58,7 +58,7 @@ class FrameDecoder:
 
     def __init__(self, payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES) -> None:
         self.payload_limit_bytes = payload_limit_bytes
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._start = 0
         self._failure: tuple[str, CloseCode] | None = None
 
@@ -71,10 +71,15 @@ class FrameDecoder:
         """Take the next bytes of the stream; `next_frame` tells what they complete."""
         if self._failure is not None:
             return
-        if self._start:
+        if not self.buffered_bytes:
+            self._buffer = bytes(data)  # no copy: what arrives whole is read where it is
+        elif isinstance(self._buffer, bytes):
+            self._buffer = bytearray(memoryview(self._buffer)[self._start :])
+            self._buffer += data
+        else:
             del self._buffer[: self._start]
-            self._start = 0
-        self._buffer += data
+            self._buffer += data
+        self._start = 0
 
     def next_frame(self) -> Frame | None:
         """Return the next whole frame, or None until more bytes have been received.
@@ -107,7 +112,7 @@ class FrameDecoder:
         return Frame(kind, timestamp_ms, payload)
 
     def _clear(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._start = 0
 
 

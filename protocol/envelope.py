@@ -96,7 +96,9 @@ def _with_lone_surrogates(text: str) -> Envelope | None:
     """Read JSON with half a surrogate pair in a string, which RFC 8259 section 8.2 allows and no UTF-8 can carry."""
     try:
         message = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return _with_lone_surrogates(_outermost_json(text))
+    except ValueError:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("op"), str):
         return None

@@ -6,6 +6,7 @@ caller sleeps until `due_s`, asks `beat`, and does what it says: sends a PING st
 Source: spec/wire.md, "Heartbeat".
 """
 
+from abc import ABC, abstractmethod
 from enum import Enum
 
 SAMPLES = 5
@@ -53,7 +54,7 @@ class RoundTrips:
         return floor_s if mean_s is None else max(TIMEOUT_FACTOR * mean_s, floor_s)
 
 
-class _Liveness:
+class _Liveness(ABC):
     """What both sides keep: when the peer was last heard, the last PING sent, the round trips.
 
     Only the last PING is remembered: a peer that withholds its PONGs costs no memory, and the longest round trip it can
@@ -81,14 +82,14 @@ class _Liveness:
         return self._trips.timeout_s(self.floor_s)
 
     @property
+    @abstractmethod
     def lost_s(self) -> float:
         """When the peer is lost if nothing more is heard of it; infinite while nothing is expected of it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def ping_s(self) -> float:
         """When the next PING is due."""
-        raise NotImplementedError
 
     @property
     def due_s(self) -> float:
