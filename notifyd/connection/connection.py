@@ -8,7 +8,7 @@ import trio
 
 from notifyd.connection.context import Context
 from notifyd.connection.heartbeat import Watch
-from notifyd.connection.limits import CONNECT_BYTES, RequestLimits
+from notifyd.connection.limits import CONNECT_BYTES, CONTROL_FRAME_BYTES, RequestLimits
 from notifyd.connection.transport import Transport
 from notifyd.hub.outbox import Outbox
 from notifyd.hub.recovery import CatchUp
@@ -151,16 +151,23 @@ class Connection:
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
-    def heard(self, size_bytes: int) -> None:
-        """Note that bytes arrived, whatever they are.
+    def heard(self, control_frames: int) -> None:
+        """Note that bytes arrived, whatever they are, with so many control frames of the transport's own among them.
 
-        Raises RemoteProtocolError when a client that is not connected has sent more than a token can need.
+        Raises RemoteProtocolError (4029) for a flood of them.
         """
-        self.watch.liveness.heard(self.now_s)
-        if self.subscriber is None:
-            self._opened_bytes += size_bytes
-            if self._opened_bytes > CONNECT_BYTES:
-                raise RemoteProtocolError(f"more than {CONNECT_BYTES} bytes before connect", CloseCode.UNAUTHORIZED)
+        now_s = self.now_s
+        self.watch.liveness.heard(now_s)
+        if control_frames:
+            self.limits.take_heartbeats(control_frames, now_s)
+            if self.subscriber is None:
+                self.count_before_connect(control_frames * CONTROL_FRAME_BYTES)
+
+    def count_before_connect(self, size_bytes: int) -> None:
+        """Count what a client sends before it is connected. Raises RemoteProtocolError (4001) above the limit."""
+        self._opened_bytes += size_bytes
+        if self._opened_bytes > CONNECT_BYTES:
+            raise RemoteProtocolError(f"more than {CONNECT_BYTES} bytes before connect", CloseCode.UNAUTHORIZED)
 
     def enter(self, identity: Identity, subscriber: Subscriber) -> None:
         """Become a connected client, registered until the connection is over."""

@@ -20,6 +20,9 @@ from protocol.errors import CloseCode, RemoteProtocolError
 CLOSE_DEADLINE_S = 5.0
 """From the end of a connection to the close of its socket, whatever the peer does."""
 
+BLOCKED_DEADLINE_S = 1.0
+"""The same for a peer that does not read: the frame it has half of is finished in this time, or never."""
+
 
 async def serve_client(stream: ByteStream, context: Context, open_transport: OpenTransport) -> None:
     """Serve one client from its first byte to its closed socket. Returns when all is over; raises only Cancelled."""
@@ -67,7 +70,8 @@ async def _leave(connection: Connection) -> None:
 async def _close(connection: Connection) -> None:
     """Say the last word if it can still be heard, and close the socket within the deadline."""
     ending = connection.ending
-    with trio.move_on_after(CLOSE_DEADLINE_S, shield=True), contextlib.suppress(StreamBroken, trio.TooSlowError):
+    deadline_s = BLOCKED_DEADLINE_S if connection.is_open and connection.outbox.is_blocked else CLOSE_DEADLINE_S
+    with trio.move_on_after(deadline_s, shield=True), contextlib.suppress(StreamBroken, trio.TooSlowError):
         if connection.is_open:
             code = CloseCode.NORMAL if ending is None else ending.code
             _count_ending(connection, code)

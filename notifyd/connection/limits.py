@@ -7,7 +7,11 @@ from notifyd.settings import Rate
 from protocol.errors import CloseCode, ErrorCode, RemoteProtocolError, RequestError
 
 FLOOD_FACTOR = 10
-"""Requests that go on at ten times the rate, against 429, are a flood."""
+"""Requests that go on against 429 are a flood once those refused outrun the rate by this many bursts.
+
+They are measured against the rate itself, not ten times it: a node that is kept busy by many such clients handles each
+of them at far less than ten times the rate, and would bear them for ever.
+"""
 
 HEARTBEATS_PER_S = 100
 HEARTBEATS_BURST = 2_000
@@ -15,6 +19,9 @@ HEARTBEATS_BURST = 2_000
 
 CONNECT_BYTES = 4096
 """What a client may send in all before it is connected: a token and some heartbeats."""
+
+CONTROL_FRAME_BYTES = 128
+"""What a WebSocket control frame is counted as there: it holds at most 125 bytes (RFC 6455 section 5.5)."""
 
 
 class RequestLimits:
@@ -44,11 +51,11 @@ class RequestLimits:
             bucket.take(now_s)
 
     def _take_flood(self, now_s: float) -> None:
-        """Count a refused request: a client that goes on at ten times the rate, whatever it is told, is cut off."""
+        """Count a refused request: a client that goes on, whatever it is told, is cut off."""
         if self._flood is None:
-            self._flood = TokenBucket(self._own.rate * FLOOD_FACTOR, self._own.burst * FLOOD_FACTOR, now_s)
+            self._flood = TokenBucket(self._own.rate, self._own.burst * FLOOD_FACTOR, now_s)
         if not self._flood.take(now_s):
-            raise RemoteProtocolError(f"requests went on at {FLOOD_FACTOR} times the rate", CloseCode.RATE_LIMITED)
+            raise RemoteProtocolError("requests went on against 429", CloseCode.RATE_LIMITED)
 
     def take_heartbeats(self, amount: int, now_s: float) -> None:
         """Count heartbeats or WebSocket control frames. Raises RemoteProtocolError (4029) for a flood."""

@@ -7,7 +7,7 @@ from notifyd.connection.connection import Connection
 from notifyd.connection.requests import answer, to_error
 from notifyd.connection.transport import Opened
 from notifyd.errors import BrokerUnavailable
-from protocol.codec import Frame, FrameType, encode_heartbeat
+from protocol.codec import HEADER_BYTES, Frame, FrameType, encode_heartbeat
 from protocol.errors import CloseCode, RequestError
 from protocol.framing import Encoding, Form
 
@@ -33,15 +33,14 @@ async def read(connection: Connection) -> None:
     """Read until the stream or the connection ends. Raises RemoteProtocolError and StreamBroken."""
     transport = connection.transport
     while not connection.ended and (frames := await transport.receive()) is not None:
-        control_frames = transport.take_control_frames()
-        if control_frames:
-            connection.limits.take_heartbeats(control_frames, connection.now_s)
         await _handle_all(connection, frames)
         connection.outbox.flush()
 
 
 async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
     for count, frame in enumerate(frames, start=1):
+        if connection.subscriber is None:
+            connection.count_before_connect(HEADER_BYTES + len(frame.payload))
         await _handle(connection, frame)
         if connection.ended:
             break

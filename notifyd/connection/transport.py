@@ -33,9 +33,6 @@ class Transport(Protocol):
     def set_payload_limit(self, limit_bytes: int) -> None:
         """Refuse payloads above this from their header alone."""
 
-    def take_control_frames(self) -> int:
-        """Tell how many control frames of the transport itself arrived since the last call."""
-
     def final_frame(self, code: CloseCode, message: str) -> bytes:
         """Build what the peer is to be sent last; b"" when it has had its last frame already."""
 

@@ -109,6 +109,11 @@ class Outbox:
         self._on_broken = on_broken
         self._on_overflow = on_overflow
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the socket would block: a frame may be half sent."""
+        return self._blocked
+
     # --- filling: synchronous, from the fan-out and from the connection ----------------------------------------------
 
     def put(self, delivery: Delivery) -> None:

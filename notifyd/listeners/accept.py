@@ -20,6 +20,10 @@ from notifyd.transport.stream import SocketStream
 BACKLOG = 4096
 """Connections the kernel may hold for us: a reconnect storm waits there instead of being refused."""
 
+KERNEL_QUEUE_BYTES = 128 * 1024
+"""What the kernel queues for a client that does not read, before our own queue with its budget: left alone, it is 4 MB
+each, of memory that no limit of ours would see, and minutes until a slow client is noticed."""
+
 ACCEPTS_PER_CHECKPOINT = 64
 
 NO_DESCRIPTOR_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -41,6 +45,7 @@ def bind(address: Address, key: str) -> socket.socket:
         raise _listen_error(address, key, failure) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_QUEUE_BYTES)  # those accepted inherit it
         listening.bind(target)
         listening.listen(BACKLOG)
         listening.setblocking(False)

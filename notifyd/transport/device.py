@@ -16,7 +16,8 @@ from protocol.messages import Error, encode
 class DeviceTransport:
     """The receiving half of a device link; see notifyd.connection.transport.Transport.
 
-    `on_bytes` hears the size of everything that arrives; it may raise RemoteProtocolError to end the connection.
+    `on_bytes` is called whenever bytes arrive, with the number of control frames of the transport itself among them: a
+    device link has none.
     """
 
     __slots__ = ("_decoder", "_on_bytes", "_outbox", "_stream")
@@ -37,7 +38,7 @@ class DeviceTransport:
             data = await self._stream.receive_some()
             if not data:
                 return None
-            self._on_bytes(len(data))
+            self._on_bytes(0)
             self._decoder.receive(data)
 
     def _take_frames(self) -> list[Frame]:
@@ -57,10 +58,6 @@ class DeviceTransport:
     def set_payload_limit(self, limit_bytes: int) -> None:
         """Refuse payloads above this from their header alone."""
         self._decoder.payload_limit_bytes = limit_bytes
-
-    def take_control_frames(self) -> int:
-        """Return 0: a device link has no control frames of its own."""
-        return 0
 
     def final_frame(self, code: CloseCode, message: str) -> bytes:
         """Build the `error` push that tells a device why its link ends."""

@@ -31,7 +31,18 @@ _CLOSE_BYTE = 0x80 | Opcode.CLOSE
 class GuardedStream(trio.abc.Stream):
     """What trio-websocket reads from and writes to, in place of a socket."""
 
-    __slots__ = ("_attached", "_guard", "_head", "_on_bytes", "_outbox", "_stream", "_trailing", "close_sent", "error")
+    __slots__ = (
+        "_attached",
+        "_control_frames",
+        "_guard",
+        "_head",
+        "_on_bytes",
+        "_outbox",
+        "_stream",
+        "_trailing",
+        "close_sent",
+        "error",
+    )
 
     def __init__(
         self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
@@ -43,6 +54,7 @@ class GuardedStream(trio.abc.Stream):
         self._head = head
         self._trailing = trailing
         self._on_bytes = on_bytes
+        self._control_frames = 0
         self._outbox: Outbox | None = None
         self._attached: trio.Event | None = trio.Event()
 
@@ -72,8 +84,8 @@ class GuardedStream(trio.abc.Stream):
                 data = await self._stream.receive_some()
                 if not data:
                     return b""
-                self._on_bytes(len(data))
                 self._guard.feed(data)
+            self._on_bytes(self._new_control_frames())
         except RemoteProtocolError as error:
             self.error = error
         except StreamBroken:
@@ -81,6 +93,11 @@ class GuardedStream(trio.abc.Stream):
         else:
             return piece
         raise trio.BrokenResourceError
+
+    def _new_control_frames(self) -> int:
+        seen = self._guard.pings_seen + self._guard.pongs_seen
+        new, self._control_frames = seen - self._control_frames, seen
+        return new
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Queue a control frame in the outbox; before there is one, send the handshake's answer."""
@@ -109,7 +126,7 @@ class GuardedStream(trio.abc.Stream):
 class WebSocketTransport:
     """The receiving half of a WebSocket; see notifyd.connection.transport.Transport."""
 
-    __slots__ = ("_control_frames", "_guard", "_limit_bytes", "_stream", "_websocket", "form")
+    __slots__ = ("_guard", "_limit_bytes", "_stream", "_websocket", "form")
 
     def __init__(self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form) -> None:
         self.form = form
@@ -117,7 +134,6 @@ class WebSocketTransport:
         self._stream = stream
         self._guard = guard
         self._limit_bytes = guard.limit_bytes
-        self._control_frames = 0
 
     async def receive(self) -> list[Frame] | None:
         """Wait for a message: a text one is one JSON frame, a binary one is whole frames."""
@@ -148,12 +164,6 @@ class WebSocketTransport:
         """Refuse messages above this from their first header alone."""
         self._limit_bytes = limit_bytes
         self._guard.limit_bytes = limit_bytes
-
-    def take_control_frames(self) -> int:
-        """Tell how many pings and pongs of RFC 6455 arrived since the last call."""
-        seen = self._guard.pings_seen + self._guard.pongs_seen
-        new, self._control_frames = seen - self._control_frames, seen
-        return new
 
     def final_frame(self, code: CloseCode, message: str) -> bytes:
         """Build the Close frame, unless the peer's own was answered already."""
