@@ -114,13 +114,13 @@ def render(root: "TreeNode", now_ms: int) -> "Tree":
     """Draw a node and what is below it; times are told as how long ago they were."""
     from rich.tree import Tree
 
-    drawn = Tree(describe(root, now_ms))
+    drawn = Tree(describe_node(root, now_ms))
     for child in root.children:
         drawn.add(render(child, now_ms))
     return drawn
 
 
-def describe(node: "TreeNode", now_ms: int) -> "Text":
+def describe_node(node: "TreeNode", now_ms: int) -> "Text":
     """Return one line: name, state and since when, restarts and the last error where there were any."""
     from rich.text import Text
 
