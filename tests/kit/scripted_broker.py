@@ -1,0 +1,161 @@
+"""A broker whose every answer a test can delay, fail or hold back: what a Redis far away does to a node.
+
+    broker.pause("history")             # every call waits at its beginning ...
+    await broker.waiting("history")     # ... and a test waits until one does
+    broker.resume("history")
+    broker.fail("join", BrokerUnavailable("away"))     # the next call raises it; `times=None`: every call, until `heal`
+    broker.hold_deliveries()            # published messages are in the history, their deliveries come later:
+    broker.deliver_held(1)              # ... one by one
+
+A delayed call takes effect when it goes on. `calls` has every call, `wanted` the topics subscribed at the broker now.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import trio
+
+from notifyd.broker.base import Deliver, Page, Published, Retention, SessionRecord
+from notifyd.broker.memory import MemoryBroker
+from notifyd.model import Clock, Notification, SessionId
+from protocol.messages import Member
+from protocol.position import Position
+
+
+class ScriptedBroker:
+    """Implements `notifyd.broker.base.Broker` by a MemoryBroker behind gates."""
+
+    def __init__(self, deliver: Deliver, *, clock: Clock) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.wanted: set[str] = set()
+        self.held: list[Notification] | None = None
+        self._deliver = deliver
+        self._broker = MemoryBroker(self._pass_on, clock=clock)
+        self._gates: dict[str, trio.Event] = {}
+        self._failures: dict[str, tuple[Exception, int | None]] = {}
+        self._waiting: dict[str, int] = {}
+
+    # --- the script ---------------------------------------------------------------------------------------------------
+
+    def pause(self, *names: str) -> None:
+        """Let calls of these methods wait."""
+        for name in names:
+            self._gates.setdefault(name, trio.Event())
+
+    def resume(self, *names: str) -> None:
+        """Let those that wait go on, and later ones pass."""
+        for name in names:
+            gate = self._gates.pop(name, None)
+            if gate is not None:
+                gate.set()
+
+    async def waiting(self, name: str) -> None:
+        """Wait until a call of this method waits."""
+        while not self._waiting.get(name):
+            await trio.lowlevel.checkpoint()
+
+    def fail(self, name: str, failure: Exception, times: int | None = 1) -> None:
+        """Let the next calls raise, after their wait; None: all."""
+        self._failures[name] = (failure, times)
+
+    def heal(self, *names: str) -> None:
+        """Take back `fail`."""
+        for name in names:
+            self._failures.pop(name, None)
+
+    def hold_deliveries(self) -> None:
+        """Keep what is published from now on from the fan-out; the history has it at once."""
+        self.held = self.held or []
+
+    def deliver_held(self, count: int | None = None) -> None:
+        """Deliver the oldest held messages; None: all, and hold none any more."""
+        held = self.held or []
+        taken, self.held = (held, None) if count is None else (held[:count], held[count:])
+        for notification in taken:
+            if notification.topic in self.wanted:
+                self._deliver((notification,))
+
+    def _pass_on(self, batch: Sequence[Notification]) -> None:
+        if self.held is None:
+            self._deliver(batch)
+        else:
+            self.held.extend(batch)
+
+    async def _meet(self, name: str, about: Any) -> None:
+        self.calls.append((name, about))
+        gate = self._gates.get(name)
+        if gate is not None:
+            self._waiting[name] = self._waiting.get(name, 0) + 1
+            try:
+                await gate.wait()
+            finally:
+                self._waiting[name] -= 1
+        failure, times = self._failures.get(name, (None, None))
+        if failure is not None:
+            if times is not None:
+                self._failures[name] = (failure, times - 1)
+                if times == 1:
+                    del self._failures[name]
+            raise failure
+
+    def called(self, name: str) -> list[Any]:
+        """What a method was asked about, call by call."""
+        return [about for known, about in self.calls if known == name]
+
+    # --- Broker -------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await self._broker.run(task_status=task_status)
+
+    async def publish(
+        self,
+        topic: str,
+        data: Any,
+        retention: Retention,
+        *,
+        key: str | None = None,
+        sender: str | None = None,
+        origin: SessionId | None = None,
+    ) -> Published:
+        await self._meet("publish", topic)
+        return await self._broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+
+    async def subscribe(self, topic: str) -> None:
+        await self._meet("subscribe", topic)
+        await self._broker.subscribe(topic)
+        self.wanted.add(topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        await self._meet("unsubscribe", topic)
+        await self._broker.unsubscribe(topic)
+        self.wanted.discard(topic)
+
+    async def history(
+        self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
+    ) -> Page:
+        await self._meet("history", topic)
+        return await self._broker.history(topic, since, limit, retention)
+
+    async def join(self, topic: str, member: Member) -> None:
+        await self._meet("join", topic)
+        await self._broker.join(topic, member)
+
+    async def leave(self, topic: str, session: SessionId) -> None:
+        await self._meet("leave", topic)
+        await self._broker.leave(topic, session)
+
+    async def presence(self, topic: str) -> list[Member]:
+        await self._meet("presence", topic)
+        return await self._broker.presence(topic)
+
+    async def topics(self) -> dict[str, Position | None]:
+        await self._meet("topics", None)
+        return await self._broker.topics()
+
+    async def load_session(self, session: SessionId, user: str) -> SessionRecord | None:
+        await self._meet("load_session", session)
+        return await self._broker.load_session(session, user)
+
+    async def save_session(self, record: SessionRecord, ttl_s: float) -> None:
+        await self._meet("save_session", record.session)
+        await self._broker.save_session(record, ttl_s)
