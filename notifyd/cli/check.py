@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from notifyd.cli.configuration import ConfigOption
 
 if TYPE_CHECKING:
-    from notifyd.settings import Address, Settings
+    from notifyd.settings import Address, Settings, Tls
 
 SPARE_DESCRIPTORS = 100
 """What a node needs beside its connections: listeners, files, the broker."""
@@ -18,21 +18,14 @@ SPARE_DESCRIPTORS = 100
 
 def check(config: ConfigOption = None) -> None:
     """Check the configuration. What it names is tried: keys, certificates, addresses, the broker."""
-    from notifyd.auth.tokens import Verifier
-    from notifyd.cli.configuration import find_file, read_settings
-    from notifyd.errors import ConfigurationError
+    from notifyd.cli.configuration import find_file, read_settings, source_of
     from notifyd.settings.checks import find_weaknesses
     from notifyd.settings.names import dotted
 
-    path = find_file(config)
-    source = "environment" if path is None else str(path)
+    source = source_of(config)
     settings = read_settings(config)
-    try:
-        Verifier(settings.auth, lambda: 0.0)
-        warnings = [(dotted(place), reason) for place, reason in find_weaknesses(settings)]
-        warnings += check_machine(settings, path)
-    except ConfigurationError as error:
-        raise ConfigurationError(source, error.key, error.reason) from None
+    warnings = [(dotted(place), reason) for place, reason in find_weaknesses(settings)]
+    warnings += check_machine(settings, find_file(config), source)
     for key, reason in warnings:
         print(f"warning: {source}: {key}: {reason}" if key else f"warning: {source}: {reason}")
     for line in summarize(settings):
@@ -40,28 +33,38 @@ def check(config: ConfigOption = None) -> None:
     print(f"{source}: ok")
 
 
-def check_machine(settings: "Settings", path: Path | None) -> Iterator[tuple[str, str]]:
+def check_machine(settings: "Settings", path: Path | None, source: str) -> Iterator[tuple[str, str]]:
     """Try everything outside the file that the settings name; yield warnings. Raises ConfigurationError."""
     import resource
-
-    from notifyd.cli.certificates import check_certificates
 
     if path is not None and path.stat().st_mode & 0o044 and (settings.auth.api_keys or settings.auth.keys):
         yield "", f"holds secrets and others on this machine can read it (chmod 600 {path})"
     if settings.listen.tls is not None:
-        yield from check_certificates(settings.listen.tls)
-    _check_listeners(settings)
+        yield from _check_tls(settings.listen.tls, source)
+    _check_listeners(settings, source)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.limits.connections.limit + SPARE_DESCRIPTORS
     if most not in (resource.RLIM_INFINITY, -1) and most < wanted:
         yield "limits.connections.limit", f"needs {wanted} file descriptors and the system allows {most} (ulimit -n)"
 
 
-def _check_listeners(settings: "Settings") -> None:
+def _check_tls(tls: "Tls", source: str) -> Iterator[tuple[str, str]]:
+    from notifyd.cli.certificates import expiry_warnings
+    from notifyd.errors import ConfigurationError
+    from notifyd.transport.tls import server_context
+
+    try:
+        server_context(tls)
+    except ConfigurationError as error:
+        raise ConfigurationError(source, error.key, f"{error.source}: {error.reason}") from None
+    yield from expiry_warnings(tls)
+
+
+def _check_listeners(settings: "Settings", source: str) -> None:
     with ExitStack() as bound:
         for name, address in _listeners(settings):
             if address is not None:
-                bound.enter_context(_bind(address, f"listen.{name}"))
+                bound.enter_context(_bind(address, source, f"listen.{name}"))
 
 
 def _listeners(settings: "Settings") -> "list[tuple[str, Address | None]]":
@@ -69,7 +72,7 @@ def _listeners(settings: "Settings") -> "list[tuple[str, Address | None]]":
     return [("websocket", listen.websocket), ("device", listen.device), ("http", listen.http)]
 
 
-def _bind(address: "Address", key: str) -> socket.socket:
+def _bind(address: "Address", source: str, key: str) -> socket.socket:
     """Take the address as a node would. The caller closes the socket, which releases it."""
     from notifyd.errors import ConfigurationError
 
@@ -82,7 +85,7 @@ def _bind(address: "Address", key: str) -> socket.socket:
         family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise ConfigurationError("", key, f"{address} cannot be listened on: {error.strerror}") from None
+        raise ConfigurationError(source, key, f"{address} cannot be listened on: {error.strerror}") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(target)
@@ -90,7 +93,7 @@ def _bind(address: "Address", key: str) -> socket.socket:
     except OSError as error:
         listening.close()
         reason = hints.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
-        raise ConfigurationError("", key, f"{address} {reason}") from None
+        raise ConfigurationError(source, key, f"{address} {reason}") from None
     return listening
 
 

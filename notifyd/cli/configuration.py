@@ -28,8 +28,10 @@ def find_file(config: Path | None) -> Path | None:
 def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = None) -> "Settings":
     """Load the settings from the file, the environment and flags (`overrides`: dotted keys, None is "not given").
 
-    Raises ConfigurationError, also where there is no configuration at all: a node never starts on defaults alone.
+    Its keys are ready to be used. Raises ConfigurationError, also where there is no configuration at all: a node never
+    starts on defaults alone.
     """
+    from notifyd.auth.verification_keys import load_keys
     from notifyd.errors import ConfigurationError
     from notifyd.settings.loading import is_setting, load
 
@@ -40,4 +42,15 @@ def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
             "",
             "no such file, and no other configuration; `notifyd init` writes one, `notifyd demo` needs none",
         )
-    return load(path, os.environ, overrides or {})
+    settings = load(path, os.environ, overrides or {})
+    try:
+        load_keys(settings.auth)
+    except ConfigurationError as error:
+        raise ConfigurationError(source_of(config), error.key, error.reason) from None
+    return settings
+
+
+def source_of(config: Path | None) -> str:
+    """Name the configuration for an error found after it was read."""
+    path = find_file(config)
+    return "environment" if path is None else str(path)

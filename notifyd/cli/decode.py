@@ -26,12 +26,12 @@ def decode(
     if not data and sys.stdin.isatty():
         raise typer.BadParameter("nothing to decode: give frames in hex, or - and the bytes on stdin")
     if data and data != ["-"]:
-        content = read_hex(" ".join(data).encode(errors="replace"))
+        content = read_hex(" ".join(data).encode("latin-1", "replace"))
     else:
         content = read_input(sys.stdin.buffer.read())
     if not content:
         raise NotifydError("notifyd decode: no bytes; a frame has at least 16")
-    for line in describe(content):
+    for line in describe_frames(content):
         print(line)
 
 
@@ -59,7 +59,7 @@ def _is_text(character: str) -> bool:
     return character.isprintable() or character.isspace()
 
 
-def describe(content: bytes) -> Iterator[str]:
+def describe_frames(content: bytes) -> Iterator[str]:
     """Yield the lines for all frames in `content`. Raises NotifydError at the byte where it stops being frames."""
     from notifyd.errors import NotifydError
     from protocol.codec import MAX_PAYLOAD_BYTES
@@ -131,10 +131,15 @@ def read_payload(kind: int, payload: bytes, place: str) -> str:
     decoder: Any = msgspec.json.decode if is_json else msgspec.msgpack.decode
     try:
         value = decoder(payload)
-        return msgspec.json.encode(value, enc_hook=repr).decode()
+        return msgspec.json.encode(value, enc_hook=_show_extension).decode()
     except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError, ValueError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise NotifydError(f"{place}: the payload is not {'JSON' if is_json else 'MessagePack'}: {reason}") from None
+
+
+def _show_extension(value: Any) -> str:
+    """Write down a MessagePack extension: the one thing a payload can hold that JSON has no word for."""
+    return f"extension type {value.code}: {value.data.hex()}"
 
 
 def find_fault(data: bytes) -> tuple[int, str]:

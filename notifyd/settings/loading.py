@@ -105,8 +105,7 @@ def _merge(into: dict[str, Any], layer: dict[str, Any], sources: dict[str, str],
             _merge(into[name], value, sources, source, [*path, name])
         else:
             into[name] = value
-        if value or not isinstance(value, dict):
-            sources[dotted([*path, name])] = source
+        sources[dotted([*path, name])] = source
 
 
 class _Reader:

@@ -264,6 +264,7 @@ def test_errors_name_the_source_that_is_wrong(write: Write) -> None:
     assert refusal(path, {"NOTIFYD___NAME": "x"}).source == "NOTIFYD___NAME"
     assert refusal(None, {}, **{"heartbeat.interval": "0s"}).source == "command line"
     assert refusal(None, {"NOTIFYD_LISTEN__TLS": "{}"}).key == "listen.tls.certificate"
+    assert refusal(None, {"NOTIFYD_TOPICS": "{}"}).source == "NOTIFYD_TOPICS"
 
 
 def test_a_rule_between_settings_names_a_source_that_took_part() -> None:
