@@ -91,10 +91,14 @@ class Replies:
             self._waiting.pop(waiting.number, None)
 
     def resolve(self, reply: ServerMessage) -> None:
-        """Hand a reply to whoever waits for it, if anybody still does."""
-        waiting = self._waiting.pop(getattr(reply, "id", 0), None)
-        if waiting is not None:
-            waiting.resolve(reply)
+        """Hand a reply to whoever waits for it, if anybody still does.
+
+        Raises RemoteProtocolError for a reply to something else; the request goes on waiting for the connection's end.
+        """
+        number = getattr(reply, "id", 0)
+        if number in self._waiting:
+            self._waiting[number].resolve(reply)
+            del self._waiting[number]
 
     def end(self, *, too_large: bool = False) -> None:
         """Let all that wait fail: no reply will come.

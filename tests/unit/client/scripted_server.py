@@ -1,7 +1,7 @@
 """A server that does what a test says, frame by frame, speaking through protocol/ over in-memory streams.
 
-It accepts, answers heartbeats while it is `awake`, and hands every request to the test; everything else (what to answer,
-when to be silent, how to end) is the test's.
+It accepts, answers heartbeats while it is `awake`, and hands every request to the test; everything else (what to
+answer, when to be silent, how to end) is the test's.
 """
 
 from collections import deque

@@ -3,6 +3,7 @@
 import pytest
 import trio
 from msgspec import UNSET
+from trio.testing import MockClock
 
 from notifyd.client import ConnectionRefused
 from protocol.connecting import ConnectionState
@@ -22,7 +23,7 @@ from protocol.messages import (
 from tests.unit.client.scripted_server import EPOCH, ScriptedServer, at
 
 
-async def test_publish_is_answered(server: ScriptedServer, nursery: trio.Nursery) -> None:
+async def test_publish_is_answered(server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     async def serve() -> None:
         peer = await server.accept_connected(session="s7")
         request = await peer.expect(Publish)
@@ -41,7 +42,9 @@ async def test_publish_is_answered(server: ScriptedServer, nursery: trio.Nursery
     assert client.state is ConnectionState.DISCONNECTED
 
 
-async def test_connect_says_who_and_how(server: ScriptedServer, nursery: trio.Nursery) -> None:
+async def test_connect_says_who_and_how(
+    server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     async with server.client("secret", session="s0", client_name="lamp", heartbeat_s=5) as client:
         peer = await server.accept()
         hello = await peer.welcome(session="s0", resumed=True)
@@ -52,7 +55,9 @@ async def test_connect_says_who_and_how(server: ScriptedServer, nursery: trio.Nu
         await client.wait_connected()
 
 
-async def test_subscribe_yields_messages_in_order(server: ScriptedServer, nursery: trio.Nursery) -> None:
+async def test_subscribe_yields_messages_in_order(
+    server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     async def serve() -> None:
         peer = await server.accept_connected()
         request = await peer.admit(offset=5)
@@ -65,7 +70,7 @@ async def test_subscribe_yields_messages_in_order(server: ScriptedServer, nurser
         assert messages.position == at(8)
 
 
-async def test_leaving_the_block_unsubscribes(server: ScriptedServer) -> None:
+async def test_leaving_the_block_unsubscribes(server: ScriptedServer, autojump_clock: MockClock) -> None:
     async with server.client() as client:
         peer = None
         async with trio.open_nursery() as nursery:
@@ -83,7 +88,7 @@ async def test_leaving_the_block_unsubscribes(server: ScriptedServer) -> None:
         assert peer.unsubscribed == ["a"]
 
 
-async def test_questions_are_answered(server: ScriptedServer, nursery: trio.Nursery) -> None:
+async def test_questions_are_answered(server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     async def serve() -> None:
         peer = await server.accept_connected()
         history = await peer.expect(History)
@@ -101,7 +106,9 @@ async def test_questions_are_answered(server: ScriptedServer, nursery: trio.Nurs
         assert [member.user for member in await client.presence("a")] == ["ada"]
 
 
-async def test_a_refusal_is_raised_and_the_connection_goes_on(server: ScriptedServer, nursery: trio.Nursery) -> None:
+async def test_a_refusal_is_raised_and_the_connection_goes_on(
+    server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     async def serve() -> None:
         peer = await server.accept_connected()
         await peer.refuse(await peer.expect(Publish), 403)
@@ -118,7 +125,7 @@ async def test_a_refusal_is_raised_and_the_connection_goes_on(server: ScriptedSe
 
 
 async def test_a_broken_connection_is_made_anew_without_loss_or_duplicates(
-    server: ScriptedServer, nursery: trio.Nursery
+    server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     async def serve() -> None:
         peer = await server.accept_connected()
@@ -143,7 +150,9 @@ async def test_a_broken_connection_is_made_anew_without_loss_or_duplicates(
 @pytest.mark.parametrize(
     "code", [CloseCode.PROTOCOL_ERROR, CloseCode.UNAUTHORIZED, CloseCode.FORBIDDEN, CloseCode.REPLACED]
 )
-async def test_final_close_codes_end_the_client(server: ScriptedServer, nursery: trio.Nursery, code: CloseCode) -> None:
+async def test_final_close_codes_end_the_client(
+    server: ScriptedServer, nursery: trio.Nursery, code: CloseCode, autojump_clock: MockClock
+) -> None:
     async def serve() -> None:
         peer = await server.accept_connected()
         await peer.expect(Publish)
@@ -166,7 +175,7 @@ async def test_final_close_codes_end_the_client(server: ScriptedServer, nursery:
 
 @pytest.mark.parametrize("code", [CloseCode.RESTART, CloseCode.TOO_SLOW, CloseCode.HEARTBEAT_LOST, CloseCode.INTERNAL])
 async def test_other_close_codes_are_followed_by_a_new_connection(
-    server: ScriptedServer, nursery: trio.Nursery, code: CloseCode
+    server: ScriptedServer, nursery: trio.Nursery, code: CloseCode, autojump_clock: MockClock
 ) -> None:
     async with server.client() as client:
         peer = await server.accept_connected()
@@ -177,7 +186,9 @@ async def test_other_close_codes_are_followed_by_a_new_connection(
         assert client.problem == "the server says so"
 
 
-async def test_a_gap_the_server_tells_stands_in_its_place(server: ScriptedServer, nursery: trio.Nursery) -> None:
+async def test_a_gap_the_server_tells_stands_in_its_place(
+    server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     async def serve() -> None:
         peer = await server.accept_connected()
         await peer.admit(offset=0)
@@ -194,7 +205,7 @@ async def test_a_gap_the_server_tells_stands_in_its_place(server: ScriptedServer
     assert (gap.first, gap.last, gap.reason, gap.epoch) == (2, 5, "slow", EPOCH)
 
 
-async def test_the_client_says_goodbye(server: ScriptedServer) -> None:
+async def test_the_client_says_goodbye(server: ScriptedServer, autojump_clock: MockClock) -> None:
     async with server.client() as client:
         peer = await server.accept_connected()
         await client.wait_connected()
