@@ -123,9 +123,9 @@ class Node:
             "websocket": (
                 listen.websocket,
                 websocket.websocket_server(context, self._own_ports, tls),
-                websocket.REFUSAL,
+                websocket.WEBSOCKET_REFUSAL,
             ),
-            "device": (listen.device, device.device_server(context, tls), device.REFUSAL),
+            "device": (listen.device, device.device_server(context, tls), device.DEVICE_REFUSAL),
         }
         for name, (address, serve, refusal) in serving.items():
             if address is not None:

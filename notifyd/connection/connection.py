@@ -10,6 +10,7 @@ from notifyd.connection.context import Context
 from notifyd.connection.heartbeat import Watch
 from notifyd.connection.limits import CONNECT_BYTES, CONTROL_FRAME_BYTES, RequestLimits
 from notifyd.connection.transport import Transport
+from notifyd.errors import BrokerUnavailable
 from notifyd.hub.outbox import Outbox
 from notifyd.hub.recovery import CatchUp
 from notifyd.hub.registry import Subscriber
@@ -121,7 +122,13 @@ class Connection:
     def replay(self, catch_up: CatchUp, *, tell_gap: bool = False) -> None:
         """Let an answered subscription go on to its messages: at once, or by a task when there are many."""
         if not catch_up.release(tell_gap=tell_gap):
-            self.nursery.start_soon(catch_up.run)
+            self.nursery.start_soon(self._replay, catch_up)
+
+    async def _replay(self, catch_up: CatchUp) -> None:
+        try:
+            await catch_up.run()
+        except BrokerUnavailable:
+            self.end(CloseCode.RESTART, "the broker went away during a replay: resume to go on")
 
     def _start_writer(self) -> None:
         self.nursery.start_soon(self._write)

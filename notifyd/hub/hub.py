@@ -80,7 +80,11 @@ class Hub:
         catch_up = await self.recovery.open(subscriber, topic, since)
         if self._settings.policy_for(topic).presence:
             member = Member(user=subscriber.user, session=subscriber.session, since=self._clock.unix_ms())
-            await self.broker.join(topic, member)
+            try:
+                await self.broker.join(topic, member)
+            except BaseException:
+                self.recovery.close(subscriber, topic)
+                raise
         self._announce(Joined(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
         return catch_up
 

@@ -140,6 +140,7 @@ class Outbox:
         if self._closed:
             return
         if self.queued_bytes + len(frame) > self._budget_bytes and not self._make_room(len(frame)):
+            self._closed = True
             self._on_overflow(Overflow.DISCONNECT)
             return
         self.queued_bytes += len(frame)
@@ -267,8 +268,9 @@ class Outbox:
 
     def _overflow(self, delivery: Delivery, size_bytes: int) -> None:
         policy = delivery.overflow
+        self._closed = policy is Overflow.DISCONNECT
         self._on_overflow(policy)
-        if policy is Overflow.DISCONNECT or self._closed:
+        if self._closed:
             return
         if policy is not Overflow.GAP and self._drop_older(delivery, size_bytes, every=policy is Overflow.LATEST):
             self.queued_bytes += size_bytes

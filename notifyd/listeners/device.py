@@ -15,7 +15,7 @@ from protocol.errors import ErrorCode
 from protocol.framing import Encoding, Form, to_wire
 from protocol.messages import Error, encode
 
-REFUSAL = to_wire(
+DEVICE_REFUSAL = to_wire(
     Form.DEVICE_JSON,
     encode(
         Error(code=ErrorCode.UNAVAILABLE, reason="unavailable", message="the connection limit is reached"),

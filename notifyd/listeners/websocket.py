@@ -29,7 +29,7 @@ PATH = "/ws"
 ECHO_PATH = "/echo"
 HEAD_RECEIVE_BYTES = 4096
 
-REFUSAL = response(503, "unavailable", "the connection limit is reached", (("Retry-After", "5"),))
+WEBSOCKET_REFUSAL = response(503, "unavailable", "the connection limit is reached", (("Retry-After", "5"),))
 """What a client over the connection limit gets before its connection is closed."""
 
 

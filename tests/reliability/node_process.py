@@ -13,6 +13,8 @@ from typing import Any
 
 import trio
 
+from tests.reliability.raw_clients import let_go_of_all
+
 STOP_S = 20.0
 PAGE_BYTES = resource.getpagesize()
 
@@ -103,6 +105,7 @@ async def running_node(settings: Mapping[str, str] | None = None) -> AsyncIterat
             await node.wait_serving()
             yield node
             assert node.is_running, "the node ended by itself"
+            let_go_of_all()
             process.terminate()
             with trio.fail_after(STOP_S):
                 await process.wait()

@@ -3,6 +3,7 @@
 import json
 import struct
 from typing import Any, Self
+from weakref import WeakSet
 
 import trio
 
@@ -35,6 +36,15 @@ def data_frame(message: Any) -> bytes:
     return struct.pack("!4sBQ", b"HEAR", 2, 0) + len(payload).to_bytes(3, "big") + payload
 
 
+_open: "WeakSet[RawSocket]" = WeakSet()
+
+
+def let_go_of_all() -> None:
+    """Close every client that is still open: a node that stops waits for the peers that do not."""
+    for socket in list(_open):
+        socket.close()
+
+
 class RawSocket:
     """A TCP connection with a read buffer."""
 
@@ -42,6 +52,7 @@ class RawSocket:
         self.stream = stream
         self.buffer = b""
         self._socket = stream.socket._sock
+        _open.add(self)
 
     @classmethod
     async def open(cls, port: int, *, receive_bytes: int | None = None) -> Self:
