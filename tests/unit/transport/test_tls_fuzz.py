@@ -77,7 +77,7 @@ async def test_a_changed_byte_lets_nothing_wrong_through(
     pair = await handshake(SERVER, TlsClient(context))
     ciphertext = bytearray(b"".join(map(pair.client.encrypt, sent)) + pair.client.close())
     ciphertext[place % len(ciphertext)] ^= change
-    pair.wire.deliver(ciphertext, end=True)
+    pair.wire.deliver(bytes(ciphertext), end=True)
     received = b""
     try:
         received = await read_to_the_end(pair)
@@ -93,6 +93,6 @@ async def test_a_changed_hello_fails_or_works(context: ssl.SSLContext, place: in
     place %= len(hello)
     hello[place : place + len(change)] = change
     wire = Wire()
-    wire.deliver(hello, end=True)
+    wire.deliver(bytes(hello), end=True)
     with pytest.raises(StreamBroken):
         await TlsStream(wire, SERVER).handshake()
