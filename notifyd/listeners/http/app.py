@@ -15,13 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from notifyd.auth.api_keys import ApiKeys
 from notifyd.events import Events
 from notifyd.listeners.http.answers import refused, request_refused, router_refused
 from notifyd.listeners.http.backend import Backend
-from notifyd.listeners.http.guard import Guard
+from notifyd.listeners.http.guard import AccessRules, Guard
 from notifyd.listeners.http.inspection import Inspection
-from notifyd.listeners.http.page import Page
+from notifyd.listeners.http.page import PageFiles
 from notifyd.listeners.http.publishing import Publishing
 from protocol.errors import ErrorCode, RequestError
 
@@ -32,18 +31,17 @@ ANSWER_S = 60.0
 def build_app(
     backend: Backend,
     *,
-    api_keys: ApiKeys,
-    loopback: bool,
+    access: AccessRules,
     payload_limit_bytes: int,
     websocket_url: str | None,
     events: Events,
 ) -> ASGIApp:
-    """Compose the application. Without `api_keys` only a `loopback` listener answers."""
+    """Compose the application. `websocket_url` is where the page connects, None where nothing listens."""
     app = Starlette(
-        routes=_routes(Inspection(backend), Publishing(backend, payload_limit_bytes), Page(websocket_url)),
+        routes=_routes(Inspection(backend), Publishing(backend, payload_limit_bytes), PageFiles(websocket_url)),
         middleware=[
             Middleware(Answering, events=events),
-            Middleware(Guard, api_keys=api_keys, loopback=loopback),
+            Middleware(Guard, access=access),
         ],
         exception_handlers={HTTPException: _answer_router},
     )
@@ -51,7 +49,7 @@ def build_app(
     return app
 
 
-def _routes(look: Inspection, publishing: Publishing, page: Page) -> list[Route]:
+def _routes(look: Inspection, publishing: Publishing, page: PageFiles) -> list[Route]:
     return [
         Route("/", page.html),
         Route("/page.js", page.script),

@@ -41,7 +41,7 @@ DISCARD_BYTES = 16 * 1024 * 1024
 DISCARD_S = 5.0
 """How long that may take."""
 
-LINGER_S = 1.0
+HTTP_LINGER_S = 1.0
 """How long the peer may take to read our last bytes before the connection is closed."""
 
 
@@ -107,6 +107,8 @@ class Exchange(HTTPStream):
 class Http1(H11Protocol):
     """HTTP/1.1 and nothing else: a wish to upgrade (WebSocket, h2c) is ignored, as RFC 9110 section 7.8 allows."""
 
+    _unsent = b""
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Never change to HTTP/2."""
 
@@ -134,9 +136,19 @@ class Http1(H11Protocol):
         self.keep_alive_requests += 1
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """Say nothing more once cancelled: Hypercorn would begin an answer anew whose first half has been sent."""
+        """Send a head together with what follows it, so that no answer is cut between the two.
+
+        Once cancelled, nothing more is said: Hypercorn would begin an answer anew whose first half has been sent.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
-        await super()._send_h11_event(event)
+        try:
+            self._unsent += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+        if not isinstance(event, h11.Response):
+            unsent, self._unsent = self._unsent, b""
+            await self.send(RawData(unsent))
 
     async def _send_error_response(self, status_code: int) -> None:
         """Answer what is no HTTP request in the form of every other error."""
@@ -182,7 +194,7 @@ class HttpConnection:
                 nursery.cancel_scope.cancel()
             if self._over:
                 await self._discard_body()
-                await self._stream.finish(LINGER_S)
+                await self._stream.finish(HTTP_LINGER_S)
         finally:
             self._stream.close()
 

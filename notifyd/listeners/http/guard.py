@@ -7,6 +7,7 @@ Two things keep those out: the `Host` must name this machine (a page of `evil.ex
 Source: spec/http.md, "Access"; https://www.w3.org/TR/fetch-metadata/.
 """
 
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -23,16 +24,20 @@ PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json"})
 """Shown to everybody: the page holds nothing but itself, and asks for what it needs."""
 
 
+@dataclass(slots=True)
+class AccessRules:
+    """Who may ask. The keys may be replaced while the listener serves; without any only a `loopback` one answers."""
+
+    api_keys: ApiKeys
+    loopback: bool
+
+
 class Guard:
-    """ASGI middleware that lets a request pass or raises Refusal.
+    """ASGI middleware that lets a request pass or raises Refusal."""
 
-    Without configured `api_keys` only a `loopback` listener answers.
-    """
-
-    def __init__(self, app: ASGIApp, *, api_keys: ApiKeys, loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, *, access: AccessRules) -> None:
         self._app = app
-        self._api_keys = api_keys
-        self._loopback = loopback
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge one request."""
@@ -41,7 +46,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _check(self, path: str, headers: Headers) -> None:
-        if self._loopback and not self._api_keys:
+        if self._access.loopback and not self._access.api_keys:
             _check_host(headers)
             if path not in PAGE:
                 _check_site(headers)
@@ -50,9 +55,9 @@ class Guard:
 
     def _check_key(self, headers: Headers) -> None:
         """Raise Refusal 401 without a configured key: the same answer whatever was wrong with the one presented."""
-        if not self._api_keys:
+        if not self._access.api_keys:
             raise _unauthorized("no API key is configured; set api_keys in [auth] or listen on a loopback address")
-        if not self._api_keys.holds(presented_key(headers)):
+        if not self._access.api_keys.holds(presented_key(headers)):
             raise _unauthorized("an API key is needed: Authorization: Bearer KEY")
 
 

@@ -17,12 +17,15 @@ from notifyd.listeners.accept import ClientListener
 from notifyd.listeners.http.app import build_app
 from notifyd.listeners.http.backend import Backend
 from notifyd.listeners.http.connection import HttpConnection, HttpLimits, Server, ServerConfig
+from notifyd.listeners.http.guard import AccessRules
 from notifyd.policy.admission import Admission
 from notifyd.settings import Address
 from notifyd.transport.request_head import response
 from notifyd.transport.stream import SocketStream
 
-REFUSAL = response(503, "unavailable", "too many HTTP connections; try again soon", (("Retry-After", "1"),))
+TOO_MANY_CONNECTIONS = response(
+    503, "unavailable", "too many HTTP connections; try again soon", (("Retry-After", "1"),)
+)
 """What a client over the limit of HTTP connections gets before its connection is closed."""
 
 
@@ -45,10 +48,10 @@ class HttpListener:
         limits: HttpLimits | None = None,
     ) -> None:
         limits = limits or HttpLimits()
+        self._access = AccessRules(api_keys, address.is_loopback)
         app = build_app(
             backend,
-            api_keys=api_keys,
-            loopback=address.is_loopback,
+            access=self._access,
             payload_limit_bytes=payload_limit_bytes,
             websocket_url=websocket_url,
             events=events,
@@ -59,7 +62,7 @@ class HttpListener:
         self._events = events
         self._admission = Admission(limits.connections, limits.connections)
         self._listener = ClientListener(
-            "http", address, admission=self._admission, serve=self._serve, refusal=REFUSAL, events=events
+            "http", address, admission=self._admission, serve=self._serve, refusal=TOO_MANY_CONNECTIONS, events=events
         )
 
     @property
@@ -76,6 +79,10 @@ class HttpListener:
     def connection_count(self) -> int:
         """How many HTTP connections are open."""
         return self._admission.count
+
+    def reload(self, api_keys: ApiKeys) -> None:
+        """Let these keys hold from the next request on."""
+        self._access.api_keys = api_keys
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then refuse new connections at once and let running requests end for `grace_s`.

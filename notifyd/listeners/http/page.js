@@ -2,7 +2,7 @@
 // Whatever comes from the wire reaches the page as text (textContent), never as markup.
 
 const MAGIC = 0x48454152, PING = 0, PONG = 1, HEADER_BYTES = 16;
-const BEAT_S = 5;             // how often this page asks for a round trip while it is looked at
+const BEAT_S = 3;             // how often this page asks for a round trip while it is looked at
 const LOST_FLOOR_S = 10;      // the least time without an answer after which the node is given up
 const MAX_ROWS = 200;         // messages kept on the page
 const MAX_FOLLOWED = 100;     // topics followed without being asked for
@@ -255,7 +255,7 @@ function addTopic(name) {
   box.type = "checkbox";
   box.onchange = () => follow(name, box.checked);
   const graph = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  graph.setAttribute("viewBox", `0 0 ${VALUES - 1} 20`);
+  graph.setAttribute("viewBox", "0 0 100 20");
   graph.setAttribute("preserveAspectRatio", "none");
   graph.setAttribute("aria-hidden", "true");
   const line = graph.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "polyline"));
@@ -275,12 +275,15 @@ function draw(name) {
   topic.box.checked = topic.wanted;
   topic.row.className = topic.wanted ? "" : "off";
   const facts = [topic.trouble, topic.count && `${topic.count} received`,
-    topic.subscribers !== null && `${topic.subscribers} subscribed`];
+    topic.subscribers !== null && `${topic.subscribers} subscriber${topic.subscribers === 1 ? "" : "s"}`];
   topic.facts.textContent = facts.filter(Boolean).join(" · ");
-  if (topic.values.length < 2) return;
-  const low = Math.min(...topic.values), span = Math.max(...topic.values) - low;
-  const y = (value) => span ? 18.5 - 17 * (value - low) / span : 10;
-  topic.line.setAttribute("points", topic.values.map((value, i) => `${VALUES - topic.values.length + i},${y(value).toFixed(1)}`).join(" "));
+  const values = topic.values;
+  if (values.length < 2) return;
+  const low = Math.min(...values), span = Math.max(...values) - low;
+  const x = (i) => (100 * i / (values.length - 1)).toFixed(1);
+  const y = (value) => (span ? 18.5 - 17 * (value - low) / span : 10).toFixed(1);
+  topic.line.setAttribute("points", values.map((value, i) => `${x(i)},${y(value)}`).join(" "));
+  topic.row.classList.add("graph");
 }
 
 // --- messages --------------------------------------------------------------------------------------------------------
@@ -348,7 +351,7 @@ function publish(event) {
   const topic = at("publish-topic").value.trim(), text = at("publish-data").value;
   let data = text;
   try { data = JSON.parse(text); } catch { /* then it is text */ }
-  if (!topics.has(topic)) follow(topic, true);
+  if (!topics.has(topic) && !topic.startsWith("$")) follow(topic, true);
   request({ op: "publish", topic, data }, (reply) => said(`Published${reply.offset ? ` at offset ${reply.offset}` : ""}.`),
     (error) => said(`Not published: ${error.message}`, "bad"));
 }
@@ -394,6 +397,7 @@ at("filter").oninput = () => {
   for (const element of at("feed").children) element.hidden = !matches(element);
 };
 addEventListener("online", () => document.body.dataset.state !== "connected" && connect());
+addEventListener("focus", () => document.body.dataset.state === "connected" && listTopics());
 
 setInterval(beat, BEAT_S * 1000);
 setInterval(() => !document.hidden && document.body.dataset.state === "connected" && listTopics(), 3000);

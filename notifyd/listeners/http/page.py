@@ -30,7 +30,7 @@ class PageFacts(Struct, frozen=True):
     version: str = __version__
 
 
-class Page:
+class PageFiles:
     """The endpoints of the page. `websocket_url` is the WebSocket listener's, None where it is off."""
 
     def __init__(self, websocket_url: str | None) -> None:

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.worker_context import WorkerContext
 
 from notifyd.auth.api_keys import ApiKeys
+from notifyd.listeners.http.app import build_app
+from notifyd.listeners.http.connection import HttpLimits, Server, ServerConfig
+from notifyd.listeners.http.guard import AccessRules
 from notifyd.listeners.http.listener import HttpListener
 from notifyd.settings import Address
 from tests.http_client import HttpClient
@@ -45,3 +50,15 @@ async def client(start: Start) -> HttpClient:
 
 async def run(listener: HttpListener, task_status: trio.TaskStatus[None]) -> None:
     await listener.run(task_status=task_status)
+
+
+def new_server(backend: NodeStandIn, events: RecordedEvents, limits: HttpLimits) -> Server:
+    """Compose what a connection needs, for connections without a listener."""
+    app = build_app(
+        backend,
+        access=AccessRules(ApiKeys(()), loopback=True),
+        payload_limit_bytes=PAYLOAD_LIMIT_BYTES,
+        websocket_url=None,
+        events=events,
+    )
+    return Server(ASGIWrapper(app), ServerConfig(events), WorkerContext(None), limits)

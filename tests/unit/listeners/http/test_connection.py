@@ -135,6 +135,20 @@ async def test_a_listener_can_run_again(backend: NodeStandIn, events: RecordedEv
         assert listener.connection_count == 0
 
 
+async def test_keys_can_be_replaced_while_it_serves(
+    backend: NodeStandIn, events: RecordedEvents, nursery: trio.Nursery
+) -> None:
+    listener = new_listener(backend, events)
+    assert not listener.accepts
+    await nursery.start(run, listener)
+    assert listener.accepts
+    client = HttpClient(listener.address.port, key="new")
+    listener.reload(ApiKeys(("old",)))
+    assert (await client.get("/v1/tree")).status == 401
+    listener.reload(ApiKeys(("new",)))
+    assert (await client.get("/v1/tree")).status == 200
+
+
 async def test_stopping_ends_idle_connections_and_lets_running_requests_end(
     backend: NodeStandIn, events: RecordedEvents
 ) -> None:
@@ -226,5 +240,7 @@ async def test_a_bug_between_server_and_application_is_reported(
 
     monkeypatch.setattr("notifyd.listeners.http.app.Answering.__call__", fail)
     assert (await client.get("/health")).status == 500
+    while not events.lines:
+        await trio.lowlevel.checkpoint()
     assert events.counted("barrier_hits", place="http") == 1
     assert "a bug" in events.logged("http_server_failed")[0]["traceback"]

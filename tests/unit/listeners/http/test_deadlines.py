@@ -2,15 +2,13 @@
 
 import pytest
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.trio.worker_context import WorkerContext
 from trio.testing import MockClock
 
-from notifyd.auth.api_keys import ApiKeys
 from notifyd.errors import StreamBroken
-from notifyd.listeners.http.app import build_app
-from notifyd.listeners.http.connection import DISCARD_S, LINGER_S, HttpConnection, HttpLimits, Server, ServerConfig
+from notifyd.listeners.http.connection import DISCARD_S, HTTP_LINGER_S, HttpConnection, HttpLimits, Server
 from tests.recorded_events import RecordedEvents
+from tests.unit.listeners.http.conftest import new_server
+from tests.unit.listeners.http.fake_peer import FakePeer
 from tests.unit.listeners.http.node_stand_in import NodeStandIn
 
 LIMITS = HttpLimits(head_s=10.0, exchange_s=75.0)
@@ -18,56 +16,12 @@ GET = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = b"POST /v1/publish HTTP/1.1\r\nhost: localhost\r\ncontent-length: 22\r\n\r\n"
 
 
-class SlowStream:
-    """A peer that sends these pieces, each after so many seconds, and takes `takes_bytes` of what is sent."""
-
-    peer = local = ""
-    has_unsent = False
-
-    def __init__(self, pieces: list[tuple[float, bytes]], takes_bytes: int = 10**9) -> None:
-        self.pieces = pieces
-        self.left_bytes = takes_bytes
-        self.sent = b""
-        self.closed_at_s: float | None = None
-
-    async def receive_some(self, max_bytes: int = 65536) -> bytes:
-        delay_s, piece = self.pieces.pop(0) if self.pieces else (float("inf"), b"")
-        await trio.sleep(delay_s)
-        return piece
-
-    def send_now(self, data: bytes | memoryview) -> int:
-        if self.left_bytes < 0:
-            raise StreamBroken("gone")
-        taken = bytes(data[: self.left_bytes])
-        self.left_bytes -= len(taken)
-        self.sent += taken
-        return len(taken)
-
-    async def wait_writable(self) -> None:
-        await trio.sleep_forever()
-
-    async def finish(self, deadline_s: float) -> None:
-        await trio.sleep(deadline_s)
-
-    def close(self) -> None:
-        if self.closed_at_s is None:
-            self.closed_at_s = trio.current_time()
-
-
 @pytest.fixture
 def server(backend: NodeStandIn, events: RecordedEvents) -> Server:
-    app = build_app(
-        backend,
-        api_keys=ApiKeys(()),
-        loopback=True,
-        payload_limit_bytes=1024,
-        websocket_url=None,
-        events=events,
-    )
-    return Server(ASGIWrapper(app), ServerConfig(events), WorkerContext(None), LIMITS)
+    return new_server(backend, events, LIMITS)
 
 
-async def served(stream: SlowStream, server: Server) -> float:
+async def served(stream: FakePeer, server: Server) -> float:
     """Serve the peer to its end; return how many seconds it had."""
     await HttpConnection(stream, server).serve()
     assert stream.closed_at_s is not None
@@ -87,7 +41,7 @@ async def served(stream: SlowStream, server: Server) -> float:
 async def test_a_head_has_ten_seconds_from_the_last_answer(
     autojump_clock: MockClock, server: Server, events: RecordedEvents, pieces: list[tuple[float, bytes]]
 ) -> None:
-    stream = SlowStream(list(pieces))
+    stream = FakePeer(list(pieces))
     answers_s = 0.0
     lasted_s = await served(stream, server)
     for _ in range(stream.sent.count(b"HTTP/1.1 200")):
@@ -99,15 +53,15 @@ async def test_a_head_has_ten_seconds_from_the_last_answer(
 async def test_a_body_is_given_up_with_an_answer(
     autojump_clock: MockClock, server: Server, backend: NodeStandIn
 ) -> None:
-    stream = SlowStream([(1.0, POST)] + [(5.0, b" ")] * 20)
+    stream = FakePeer([(1.0, POST)] + [(5.0, b" ")] * 20)
     lasted_s = await served(stream, server)
     assert stream.sent.startswith(b"HTTP/1.1 408 ")
-    assert lasted_s == pytest.approx(1.0 + 30.0 + DISCARD_S + LINGER_S)
+    assert lasted_s == pytest.approx(1.0 + 30.0 + DISCARD_S + HTTP_LINGER_S)
     assert backend.published == []
 
 
 async def test_a_peer_that_does_not_read_is_cut_off(autojump_clock: MockClock, server: Server) -> None:
-    stream = SlowStream([(1.0, GET)], takes_bytes=50)
+    stream = FakePeer([(1.0, GET)], takes_bytes=50)
     assert await served(stream, server) == pytest.approx(1.0 + LIMITS.exchange_s)
     assert len(stream.sent) == 50
 
@@ -115,7 +69,7 @@ async def test_a_peer_that_does_not_read_is_cut_off(autojump_clock: MockClock, s
 async def test_a_peer_that_is_gone_when_it_is_answered(
     autojump_clock: MockClock, server: Server, events: RecordedEvents
 ) -> None:
-    stream = SlowStream([(1.0, GET)], takes_bytes=-1)
+    stream = FakePeer([(1.0, GET)], takes_bytes=-1)
     assert await served(stream, server) == pytest.approx(1.0)
     assert events.lines == []
 
@@ -123,7 +77,7 @@ async def test_a_peer_that_is_gone_when_it_is_answered(
 async def test_a_peer_that_resets_while_it_is_read(
     autojump_clock: MockClock, server: Server, events: RecordedEvents
 ) -> None:
-    stream = SlowStream([(1.0, POST)])
+    stream = FakePeer([(1.0, POST)])
 
     async def receive_some(max_bytes: int = 65536) -> bytes:
         if stream.pieces:
@@ -139,8 +93,8 @@ async def test_nobody_holds_a_connection_with_a_body_that_nobody_reads(
     autojump_clock: MockClock, server: Server
 ) -> None:
     head = b"POST /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999999\r\n\r\n"
-    stream = SlowStream([(0.0, head)] + [(0.0, b"x" * 65536)] * 80)
-    assert await served(stream, server) == pytest.approx(DISCARD_S + LINGER_S)
+    stream = FakePeer([(0.0, head)] + [(0.0, b"x" * 65536)] * 80)
+    assert await served(stream, server) == pytest.approx(DISCARD_S + HTTP_LINGER_S)
     assert stream.sent.startswith(b"HTTP/1.1 405 ")
 
 
@@ -149,7 +103,7 @@ async def test_cancelled_at_every_checkpoint_it_is_closed_and_nothing_is_left(
 ) -> None:
     pieces = [(0.0, GET), (0.0, POST), (0.0, b'{"topic":"a","data":1}'), (0.0, b"nonsense\r\n\r\n")]
     for checkpoint in range(200):
-        stream = SlowStream(list(pieces))
+        stream = FakePeer(list(pieces))
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(HttpConnection(stream, server).serve)
