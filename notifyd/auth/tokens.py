@@ -18,9 +18,6 @@ from notifyd.errors import NotifydError, Unauthorized
 from notifyd.model import Identity
 from notifyd.settings.types import AuthSettings, TokenKey
 
-TOKEN_REFUSAL = "the token is not accepted"
-"""What a client is told about any token that is refused, whatever was wrong with it."""
-
 
 class Verifier:
     """Checks tokens against the configured keys, issuer and audience. `unix_s` is the clock.
@@ -43,7 +40,8 @@ class Verifier:
     def verify(self, token: str) -> Identity:
         """Return whom the token speaks for.
 
-        Raises Unauthorized. Its text is for the log and holds nothing of the token; a client gets `TOKEN_REFUSAL`.
+        Raises Unauthorized. Its text is for the log and holds nothing of the token; a client is told one and the same
+        thing whatever it says.
         """
         read = read_token(token)
         if not any(key.holds(read.signed, read.signature) for key in self._candidates(read)):
