@@ -83,7 +83,7 @@ limits = st.sampled_from([0, 10, 100, 500])
 cut_lists = st.lists(st.integers(0, 1500), max_size=30).map(sorted)
 
 
-@settings(max_examples=6 * settings().max_examples)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.one_of(streams, st.binary(max_size=100)), cut_lists, limits, st.sampled_from([0, 16]))
 @example(frame(TEXT, final=False) + frame(CONTINUATION, final=False) * 1024, [], 10, 16)
 @example(frame(CLOSE) + frame(3), [3], 10, 16)
@@ -106,7 +106,7 @@ def faults_found_by_wsproto(data: bytes) -> list[str]:
     return [event.reason or "" for event in closings if server.state is ConnectionState.OPEN]
 
 
-@settings(max_examples=6 * settings().max_examples)
+@settings(max_examples=4 * settings().max_examples)
 @given(streams)
 @example(frame(CONTINUATION))
 @example(b"\x82\xff\x80" + bytes(11))

@@ -76,7 +76,7 @@ def heads(draw: st.DrawFn) -> bytes:
     return bytes(data) + draw(st.binary(max_size=20))
 
 
-@settings(max_examples=8 * settings().max_examples)
+@settings(max_examples=4 * settings().max_examples)
 @given(heads())
 @example(head("Sec-WebSocket-Protocol: a, b") + b"tail")
 @example(head("Host: a..b", without="host"))
