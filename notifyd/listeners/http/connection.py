@@ -1,9 +1,8 @@
 """One HTTP connection: Hypercorn's HTTP/1.1 over a socket that is ours, bounded in time.
 
-Hypercorn's own connection class is not used, because a stranger could stop a node through it: an exception in it ends
-every connection (a byte >= 0x80 in a WebSocket handshake is enough), a peer that reads nothing holds its shielded send
-and with it the shutdown, and a body that nobody reads holds its queue for ever. Here every connection has one deadline
-that moves with what the peer must do next, and one way to end.
+Hypercorn's own connection class is not used, because a stranger could stop a node through it: see
+spec/decisions/http-connections.md. Here every connection has one deadline that moves with what the peer must do next,
+and one way to end.
 
 Source: RFC 9112; hypercorn 0.18, `hypercorn/trio/tcp_server.py`.
 """

@@ -149,8 +149,7 @@ const pushes = {
 function beat() {
   if (document.body.dataset.state !== "connected" || socket?.readyState !== WebSocket.OPEN) return;
   const now = performance.now();
-  const mean = roundTrips.reduce((sum, ms) => sum + ms, 0) / (roundTrips.length || 1);
-  if (beatSent && now - beatSent > Math.max(3 * mean, LOST_FLOOR_S * 1000)) {
+  if (beatSent && now - beatSent > Math.max(3 * meanRoundTrip(), LOST_FLOOR_S * 1000)) {
     drop();
     return backOff("The node does not answer heartbeats.");
   }
@@ -161,6 +160,8 @@ function beat() {
   beatSent ||= now;
   socket.send(frame(PING, lastStamp));
 }
+
+const meanRoundTrip = () => roundTrips.reduce((sum, ms) => sum + ms, 0) / (roundTrips.length || 1);
 
 function frame(type, timestamp) {
   const view = new DataView(new ArrayBuffer(HEADER_BYTES));
@@ -183,8 +184,7 @@ function pong(timestamp) {
   if (!sentAt.has(timestamp)) return;
   roundTrips = [...roundTrips.slice(-4), performance.now() - sentAt.get(timestamp)];
   sentAt.delete(timestamp);
-  const mean = roundTrips.reduce((sum, ms) => sum + ms, 0) / roundTrips.length;
-  at("round-trip").textContent = `${mean.toFixed(mean < 10 ? 1 : 0)} ms`;
+  at("round-trip").textContent = `${meanRoundTrip().toFixed(meanRoundTrip() < 10 ? 1 : 0)} ms`;
   const dot = document.querySelector("#state i");
   dot.classList.remove("beat");
   requestAnimationFrame(() => dot.classList.add("beat"));
@@ -225,12 +225,8 @@ function subscribe(name) {
 }
 
 async function listTopics() {
-  let answer;
-  try {
-    answer = await fetch("v1/topics?limit=500", apiKey ? { headers: { Authorization: `Bearer ${apiKey}` } } : {});
-  } catch {
-    return;
-  }
+  const headers = apiKey ? { Authorization: `Bearer ${apiKey}` } : {};
+  const answer = await fetch("v1/topics?limit=500", { headers }).catch(() => ({ ok: false }));
   if (!answer.ok) {
     at("no-topics").textContent = answer.status === 401
       ? "The list of topics needs an API key (Access…). Without one, type the topics to follow."
@@ -319,9 +315,10 @@ function take(message) {
   topic.count += 1;
   if (message.epoch !== undefined) topic.position = { epoch: message.epoch, offset: message.offset };
   const reading = numberIn(message.data);
-  if (reading !== null) topic.values = [...topic.values.slice(1 - VALUES), reading];
-  const unit = typeof message.data?.unit === "string" ? ` ${message.data.unit}` : "";
-  topic.value.textContent = reading === null ? "" : new Intl.NumberFormat("en", { maximumSignificantDigits: 5 }).format(reading) + unit;
+  if (reading === null) return;
+  topic.values = [...topic.values.slice(1 - VALUES), reading];
+  const unit = typeof message.data.unit === "string" ? ` ${message.data.unit}` : "";
+  topic.value.textContent = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 }).format(reading) + unit;
 }
 
 function numberIn(data) {
@@ -356,10 +353,7 @@ function publish(event) {
     (error) => said(`Not published: ${error.message}`, "bad"));
 }
 
-function said(text, className = "") {
-  at("published").textContent = text;
-  at("published").className = className;
-}
+const said = (text, className = "") => Object.assign(at("published"), { textContent: text, className });
 
 // --- access, and the controls ----------------------------------------------------------------------------------------
 
@@ -382,7 +376,7 @@ at("publish-form").onsubmit = publish;
 at("follow-form").onsubmit = (event) => {
   event.preventDefault();
   follow(at("follow").value.trim(), true);
-  at("follow").value = "";
+  event.target.reset();
 };
 at("pause").onclick = () => {
   paused = !paused;
@@ -393,9 +387,7 @@ at("clear").onclick = () => {
   at("feed").replaceChildren();
   at("no-messages").hidden = false;
 };
-at("filter").oninput = () => {
-  for (const element of at("feed").children) element.hidden = !matches(element);
-};
+at("filter").oninput = () => [...at("feed").children].forEach((element) => { element.hidden = !matches(element); });
 addEventListener("online", () => document.body.dataset.state !== "connected" && connect());
 addEventListener("focus", () => document.body.dataset.state === "connected" && listTopics());
 

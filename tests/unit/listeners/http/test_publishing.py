@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
+from notifyd.listeners.http.answers import Refusal
 from notifyd.listeners.http.backend import Publication
+from notifyd.listeners.http.body import read_json_body
 from tests.http_client import HttpClient
 from tests.recorded_events import RecordedEvents
 from tests.unit.listeners.http.conftest import PAYLOAD_LIMIT_BYTES, Start
@@ -172,3 +175,12 @@ async def test_a_client_that_leaves_during_its_body_harms_nobody(
     assert (await client.post("/v1/publish", message())).status == 200
     assert len(backend.published) == 1
     assert events.lines == []
+
+
+async def test_a_server_that_tells_of_the_clients_leaving_is_understood() -> None:
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    with pytest.raises(Refusal, match="the body ended early"):
+        await read_json_body(request, 10)

@@ -1,0 +1,52 @@
+"""`spec/http.md` says what the code does: every path, and every figure."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from notifyd.listeners.http import app, body, connection, inspection, parameters, publishing
+from notifyd.listeners.http.app import build_app
+from notifyd.listeners.http.connection import HttpLimits
+from notifyd.listeners.http.guard import PAGE, PROBES, AccessRules
+from tests.unit.listeners.http.node_stand_in import NodeStandIn
+
+TEXT = " ".join((Path(__file__).parents[4] / "spec" / "http.md").read_text(encoding="utf-8").split())
+LIMITS = HttpLimits()
+
+
+def test_every_path_is_in_the_text() -> None:
+    composed = build_app(
+        NodeStandIn(),
+        access=AccessRules(None, loopback=True),  # type: ignore[arg-type]
+        payload_limit_bytes=1024,
+        websocket_url=None,
+        events=None,  # type: ignore[arg-type]
+    )
+    paths = {route.path for route in composed.routes}  # type: ignore[attr-defined]
+    assert {path for path in paths if path not in TEXT} == set()
+    assert paths >= PAGE | PROBES
+    told = set(re.findall(r"`(?:GET|POST|DELETE) (/[^`?]*)", TEXT))
+    assert told - paths == set()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"At most {LIMITS.connections} connections",
+        f"head has {LIMITS.head_s:g} s",
+        f"finished within {LIMITS.exchange_s:g} s",
+        f"running requests have {LIMITS.grace_s:g} s",
+        f"does not arrive within {body.BODY_S:g} s",
+        f"did not answer within {app.ANSWER_S:g} s",
+        f"the probe within {inspection.READY_S:g} s",
+        f"a head above {connection.MAX_HEAD_BYTES // 1024} KiB",
+        f"Up to {connection.DISCARD_BYTES // 1024**2} MiB of a refused body",
+        f"are read away for up to {connection.DISCARD_S:g} s",
+        f"above {publishing.BODY_PAYLOADS} times `limits.payload`",
+        f"a list of 0 to {publishing.MAX_BATCH_ITEMS} of them",
+        f"`limit` is 1 to 1000, {parameters.TopicsQuery().limit} where",
+    ],
+)
+def test_every_figure_is_in_the_text(sentence: str) -> None:
+    assert sentence in TEXT
