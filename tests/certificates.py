@@ -18,6 +18,18 @@ NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 NOT_AFTER = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
 YESTERDAY = datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC)
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -56,7 +68,12 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         builder = _builder(self._name, self._key, NOT_AFTER).issuer_name(self._name)
+        # Python 3.13 asks for all that RFC 5280 does: key usage and identifiers too.
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
+        builder = builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+        )
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
 
@@ -71,6 +88,8 @@ class Authority:
             x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False
         )
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
         certificate, key_path = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
         key_path.write_bytes(_key_pem(key, serialization.NoEncryption()))
