@@ -20,6 +20,9 @@ MAX_TIMESTAMP_MS = 2**64 - 1
 MAX_PAYLOAD_BYTES = 2**24 - 1
 DEFAULT_PAYLOAD_LIMIT_BYTES = 64 * 1024
 
+MOST_PAYLOAD_LIMIT_BYTES = 2 * 1024 * 1024
+"""The most a server's limit may be: a message grows to six times its size on its way to JSON, and must fit a frame."""
+
 
 class FrameType(IntEnum):
     """The type byte of a frame. PING and PONG are complete in their 16 bytes; the others announce a payload."""

@@ -3,7 +3,8 @@
 Source: spec/wire.md, "Data".
 """
 
-import math
+from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 from protocol.errors import ErrorCode, RequestError
@@ -14,27 +15,34 @@ MAX_DATA_DEPTH = 64
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
 
 
-def check_data(value: Any, *, depth: int = MAX_DATA_DEPTH) -> None:
-    """Raise RequestError 400 unless both encodings can carry `value`, at most `depth` lists and objects deep."""
-    kind = type(value)
-    if kind is str or kind is bool or value is None or kind is bytes:
-        return
-    if kind is int:
-        if not MIN_INTEGER <= value <= MAX_INTEGER:
-            raise _bad_data("an integer is outside -2^63 to 2^64-1")
-    elif kind is float:
-        if not math.isfinite(value):
-            raise _bad_data(f"{value} is no number that JSON can carry")
-    elif kind is list or kind is dict:
-        if not depth:
+_CARRIED_BY_BOTH = frozenset({str, bool, type(None), bytes})
+
+
+def check_data(value: Any) -> None:
+    """Raise RequestError 400 unless both encodings can carry `value`, at most 64 lists and objects deep."""
+    _check_items((value,), MAX_DATA_DEPTH)
+
+
+def _check_items(items: Iterable[Any], depth: int) -> None:
+    """Check values that may hold `depth` more lists and objects. One call a container: each publish pays for it."""
+    for item in items:
+        kind = type(item)
+        if kind in _CARRIED_BY_BOTH:
+            continue
+        if kind is int:
+            if not MIN_INTEGER <= item <= MAX_INTEGER:
+                raise _bad_data("an integer is outside -2^63 to 2^64-1")
+        elif kind is float:
+            if not isfinite(item):
+                raise _bad_data(f"{item} is no number that JSON can carry")
+        elif kind is not list and kind is not dict:
+            raise _bad_data("a MessagePack extension type has no JSON form")
+        elif not depth:
             raise _bad_data(f"more than {MAX_DATA_DEPTH} lists and objects inside each other")
-        if kind is dict:
-            _check_keys(value)
-            value = value.values()
-        for item in value:
-            check_data(item, depth=depth - 1)
-    else:
-        raise _bad_data("a MessagePack extension type has no JSON form")
+        elif item:
+            if kind is dict:
+                _check_keys(item)
+            _check_items(item.values() if kind is dict else item, depth - 1)
 
 
 def _check_keys(value: dict[Any, Any]) -> None:

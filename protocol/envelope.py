@@ -18,12 +18,21 @@ from protocol.framing import Encoding
 
 MAX_ID = 2**32 - 1
 
+MAX_STEPS = 10_000
+"""Values stepped over to find the `op` of a message nested beyond the stack: some milliseconds of work, in vain."""
+
 
 class Envelope(NamedTuple):
-    """What every message must at least be. `id` is None where there is none, or not a valid one."""
+    """What every message must at least be. `id` is None where there is none, or not a valid one.
 
-    op: str
+    `op` is None where telling it would cost too much: the message is nested beyond the decoder's stack, and long.
+    """
+
+    op: str | None
     id: int | None
+
+
+_UNTOLD = Envelope(None, None)
 
 
 class _RawEnvelope(Struct):
@@ -64,7 +73,8 @@ def _read_json(payload: bytes | str) -> Envelope:
     try:
         raw = _json_envelope(text)
     except RecursionError:
-        return _read_json(_outermost_json(text))
+        outermost = _outermost_json(text)
+        return _UNTOLD if outermost is None else _read_json(outermost)
     except (msgspec.DecodeError, UnicodeError):
         envelope = _with_lone_surrogates(text)
         if envelope is None:
@@ -77,7 +87,10 @@ def _read_msgpack(payload: bytes) -> Envelope:
     try:
         raw = _msgpack_envelope(payload)
     except RecursionError:
-        raw = _msgpack_envelope(_outermost_msgpack(payload))
+        outermost = _outermost_msgpack(payload)
+        if outermost is None:
+            return _UNTOLD
+        raw = _msgpack_envelope(outermost)
     return Envelope(raw.op, _valid_id(_msgpack_id, raw.id))
 
 
@@ -97,7 +110,8 @@ def _with_lone_surrogates(text: str) -> Envelope | None:
     try:
         message = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
-        return _with_lone_surrogates(_outermost_json(text))
+        outermost = _outermost_json(text)
+        return _UNTOLD if outermost is None else _with_lone_surrogates(outermost)
     except ValueError:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("op"), str):
@@ -116,11 +130,13 @@ def _refuse_constant(name: str) -> None:
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
-def _outermost_json(text: str) -> str:
-    """Put null in the place of every list and object inside the outermost list or object."""
+def _outermost_json(text: str) -> str | None:
+    """Put null in the place of every list and object inside the outermost list or object; None after too many steps."""
     pieces: list[str] = []
     depth = copied = 0
-    for token in _JSON_TOKEN.finditer(text):
+    for step, token in enumerate(_JSON_TOKEN.finditer(text)):
+        if step == MAX_STEPS:
+            return None
         if token[0] in ("{", "["):
             depth += 1
             if depth == 2:
@@ -132,16 +148,21 @@ def _outermost_json(text: str) -> str:
     return "".join(pieces) + text[copied:]
 
 
-def _outermost_msgpack(payload: bytes) -> bytes:
-    """Put nil in the place of every value that holds others inside the outermost map or list."""
+def _outermost_msgpack(payload: bytes) -> bytes | None:
+    """Put nil in the place of every value that holds others inside the outermost map or list; None as above."""
     place, count = _msgpack_head(payload, 0)
     pieces = [payload[:place]]
+    steps = 0
     for _ in range(count):
         stop, inside = _msgpack_head(payload, place)
         pieces.append(_NIL if inside else payload[place:stop])
+        steps += 1
         while inside:
             stop, more = _msgpack_head(payload, stop)
             inside += more - 1
+            steps += 1
+            if steps == MAX_STEPS:
+                return None
         place = stop
     return b"".join(pieces) + payload[place:]
 

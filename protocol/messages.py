@@ -366,16 +366,20 @@ def decode_server_message(payload: bytes | str, encoding: Encoding) -> ServerMes
     try:
         message: ServerMessage = _decode_server_message[encoding](payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as failure:
-        if read_envelope(payload, encoding).op in _known_server_ops:
-            raise RemoteProtocolError(f"not a server message: {failure}") from None
-        return None
+        op = read_envelope(payload, encoding).op
+        if op is not None and op not in _known_server_ops:
+            return None
+        raise RemoteProtocolError(f"not a server message: {failure}") from None
     return message
 
 
 def _judge_failure(payload: bytes | str, encoding: Encoding, failure: Exception) -> RequestError:
     """Make the answer to a request that is wrong; raises RemoteProtocolError where the bytes are no message at all."""
     envelope = read_envelope(payload, encoding)
-    problem = _problem(failure, encoding) if envelope.op in _known_ops else f"unknown op {envelope.op!r}"
+    if envelope.op is None or envelope.op in _known_ops:
+        problem = _problem(failure, encoding)
+    else:
+        problem = f"unknown op {envelope.op!r}"
     if len(problem) > MAX_PROBLEM_CHARACTERS:
         problem = problem[:MAX_PROBLEM_CHARACTERS] + "…"
     return RequestError(ErrorCode.BAD_REQUEST, f"bad request: {problem}", request_id=envelope.id)

@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from protocol.codec import MAX_PAYLOAD_BYTES, MOST_PAYLOAD_LIMIT_BYTES
 from protocol.data import MAX_DATA_DEPTH, MAX_INTEGER, MIN_INTEGER, check_data
 from protocol.errors import ErrorCode, RequestError
 from tests.protocol.strategies import data
@@ -78,3 +79,8 @@ def test_the_growth_of_single_values_in_a_long_list(packed: str) -> None:
     data_bytes = bytes.fromhex(packed) * 1000
     in_msgpack = b"\xdc\x03\xe8" + data_bytes
     assert len(msgspec.json.encode(msgspec.msgpack.decode(in_msgpack))) <= 6 * len(in_msgpack)
+
+
+def test_the_largest_message_fits_a_frame_in_either_encoding() -> None:
+    around_bytes = 1024
+    assert 6 * MOST_PAYLOAD_LIMIT_BYTES + around_bytes <= MAX_PAYLOAD_BYTES

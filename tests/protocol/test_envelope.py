@@ -6,9 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocol.envelope import Envelope, check_utf8, read_envelope
-from protocol.errors import RemoteProtocolError
+from protocol import envelope
+from protocol.envelope import MAX_STEPS, Envelope, check_utf8, read_envelope
+from protocol.errors import RemoteProtocolError, RequestError
 from protocol.framing import Encoding
+from protocol.messages import decode_request, decode_server_message
 from tests.protocol.strategies import data, json_data
 
 DEEP = 2000
@@ -75,7 +77,8 @@ def test_messagepack_beyond_the_stack_likewise(other: Any, number: int) -> None:
     ],
     ids=lambda other: type(other).__name__,
 )
-def test_every_form_of_messagepack_is_stepped_over(other: Any) -> None:
+def test_every_form_of_messagepack_is_stepped_over(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope, "MAX_STEPS", 10**6)
     packed = msgspec.msgpack.encode(other)
     message = b"\x83\xa1y" + b"\x92\xc0" * DEEP + packed + b"\xa1x" + packed + b"\xa2op\xa7publish"
     assert read_envelope(message, Encoding.MSGPACK) == Envelope("publish", None)
@@ -106,6 +109,28 @@ def test_floats_of_32_bits_are_stepped_over_too() -> None:
 def test_what_is_no_message_is_none_at_any_depth(message: bytes | str, encoding: Encoding) -> None:
     with pytest.raises(RemoteProtocolError):
         read_envelope(message, encoding)
+
+
+@pytest.mark.parametrize(
+    ("message", "encoding"),
+    [
+        ('{"op":"x","id":5,"y":' + "[" * DEEP + "[]," * MAX_STEPS + "1" + "]" * DEEP + "}", Encoding.JSON),
+        ('{"op":"x","id":5,"z":"\\ud800","y":' + "[" * (MAX_STEPS + DEEP) + "}", Encoding.JSON),
+        (b"\x83\xa1y" + b"\x92\xc0" * MAX_STEPS + b"\xc0\xa2op\xa1x\xa2id\x05", Encoding.MSGPACK),
+        (
+            b"\x83\xa2op\xa1x\xa2id\x05\xa1y" + b"\x91" * DEEP + b"\xdd\xff\xff\xff\xff" + b"\xc0" * MAX_STEPS,
+            Encoding.MSGPACK,
+        ),
+    ],
+    ids=["json", "json with a surrogate", "msgpack", "msgpack with a long list"],
+)
+def test_what_would_cost_too_much_to_read_is_not_read(message: bytes | str, encoding: Encoding) -> None:
+    assert read_envelope(message, encoding) == Envelope(None, None)
+    with pytest.raises(RequestError) as caught:
+        decode_request(message, encoding)
+    assert caught.value.request_id is None
+    with pytest.raises(RemoteProtocolError):
+        decode_server_message(message, encoding)
 
 
 @pytest.mark.parametrize("number", ["5", "null", "0", '"5"', "[5]"])
