@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from notifyd.errors import Unauthorized
+from protocol.data import check_data
+from protocol.errors import RequestError
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
 """As much as a whole request head may have. A longer token is refused unread."""
@@ -73,7 +75,8 @@ def read_object(content: bytes, what: str) -> dict[str, Any]:
     try:
         msgspec.json.decode(content)  # Refuses NaN, numbers out of range, half surrogates and bytes that are not UTF-8.
         document = json.loads(content, object_pairs_hook=_without_duplicates)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        check_data(document)  # Bounds the nesting; how deep a decoder goes by itself depends on the Python.
+    except (msgspec.DecodeError, ValueError, RecursionError, RequestError):
         raise Unauthorized(f"the {what} is not strict JSON") from None
     if not isinstance(document, dict):
         raise Unauthorized(f"the {what} is not an object")
