@@ -187,8 +187,6 @@ class ClientConnection:
         plan = self._session.welcome(reply)
         self._on_connected(self)
         self.carry_out(plan)
-        for feed in self._session.feeds.values():
-            self._acknowledge_again(feed)
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -229,6 +227,8 @@ class ClientConnection:
             self.tell(Unsubscribe(id=UNNUMBERED, topic=topic))
         for feed in plan.subscribe:
             self._nursery.start_soon(self._subscribe, feed)
+        for feed in plan.going_on:
+            self._acknowledge_again(feed)
 
     async def _subscribe(self, feed: Feed) -> None:
         while self._session.has(feed):

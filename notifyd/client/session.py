@@ -17,10 +17,11 @@ POSITIONS_BYTES = 2048
 
 @dataclass(slots=True)
 class Plan:
-    """What has to be asked of the server: topics to leave first, then feeds to subscribe."""
+    """What has to be asked of the server: topics to leave first, then feeds to subscribe. `going_on` need nothing."""
 
     unsubscribe: list[str] = field(default_factory=list)
     subscribe: list[Feed] = field(default_factory=list)
+    going_on: list[Feed] = field(default_factory=list)
 
 
 class ClientSession:
@@ -96,6 +97,7 @@ class ClientSession:
         for topic, feed in self.feeds.items():
             if topic in restored and self._goes_on(feed, resumed=reply.resumed):
                 feed.begin(feed.position or "latest", restored[topic])
+                plan.going_on.append(feed)
                 continue
             if topic in restored:
                 plan.unsubscribe.append(topic)

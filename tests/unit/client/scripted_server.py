@@ -4,9 +4,10 @@ It accepts, answers heartbeats while it is `awake`, and hands every request to t
 answer, when to be silent, how to end) is the test's.
 """
 
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import trio
@@ -37,6 +38,7 @@ from protocol.position import Position
 
 KINDS = ("device", "ws-json", "ws-msgpack")
 EPOCH = "e1"
+HANDSHAKE_S = 5.0
 
 _FRAME_TYPES = {Encoding.JSON: FrameType.JSON, Encoding.MSGPACK: FrameType.MSGPACK}
 _SUBPROTOCOLS = {"ws-json": "notifyd.v1.json", "ws-msgpack": "notifyd.v1.msgpack"}
@@ -62,9 +64,13 @@ class Peer:
 
     async def expect(self, kind: type[Wanted]) -> Wanted:
         """Wait for the next request (acknowledgements and `unsubscribe` are only noted); it must be of this kind."""
-        request = await self._requests.receive()
+        request = await self.take_request()
         assert isinstance(request, kind), request
         return request
+
+    async def take_request(self) -> Request:
+        """Wait for the next request of any kind."""
+        return await self._requests.receive()
 
     async def nothing_comes(self) -> None:
         """Fail when a request comes before everybody waits."""
@@ -107,6 +113,7 @@ class Peer:
         raise NotImplementedError
 
     async def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be a frame; nothing happens when the client is gone."""
         raise NotImplementedError
 
     async def end(self, code: CloseCode | None = None) -> None:
@@ -150,7 +157,8 @@ class DevicePeer(Peer):
             await self.send_raw(encode_frame(frame.type, frame.payload))
 
     async def send_raw(self, data: bytes) -> None:
-        await self._stream.send_all(data)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._stream.send_all(data)
 
     async def end(self, code: CloseCode | None = None) -> None:
         if code is not None:
@@ -178,16 +186,15 @@ class WebSocketPeer(Peer):
 
     async def send_frame(self, frame: Frame) -> None:
         if frame.type <= FrameType.PONG:
-            await self._connection.send_message(encode_heartbeat(frame.type, frame.timestamp_ms))
+            await self.send_raw(encode_heartbeat(frame.type, frame.timestamp_ms))
         else:
             assert isinstance(frame.payload, bytes)
             is_text = frame.type is FrameType.JSON
-            await self._connection.send_message(
-                frame.payload.decode() if is_text else encode_frame(frame.type, frame.payload)
-            )
+            await self.send_raw(frame.payload.decode() if is_text else encode_frame(frame.type, frame.payload))
 
-    async def send_raw(self, data: bytes) -> None:
-        await self._connection.send_message(data)
+    async def send_raw(self, data: bytes | str) -> None:
+        with suppress(ConnectionClosed):
+            await self._connection.send_message(data)
 
     async def end(self, code: CloseCode | None = None) -> None:
         if code is None:
@@ -206,15 +213,42 @@ class WebSocketPeer(Peer):
             self.gone.set()
 
 
+class CloggedStream(trio.abc.Stream):
+    """A client's stream that takes no more bytes once it is `blocked`."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.blocked = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.blocked:
+            await trio.sleep_forever()
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        raise NotImplementedError
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
 class ScriptedServer:
     """Dialed instead of a network. `refusals` are raised by the next dials, before any connection is made."""
 
-    def __init__(self, kind: str, nursery: trio.Nursery) -> None:
+    def __init__(self, kind: str, nursery: trio.Nursery, tls: ssl.SSLContext | None = None) -> None:
         self.kind = kind
         self.url = "device://server:7501" if kind == "device" else "ws://server:7500"
+        if tls is not None:
+            self.url = "device+tls://localhost:7501" if kind == "device" else "wss://localhost:7500"
+        self._tls = tls
         self.encoding = Encoding.JSON if kind == "ws-json" else Encoding.MSGPACK
         self.refusals: deque[BaseException] = deque()
         self.dials: list[float] = []
+        self.tolerates_failures = False
+        self.subprotocol = _SUBPROTOCOLS.get(kind)
         self.wrap: Callable[[trio.abc.Stream], trio.abc.Stream] = lambda stream: stream
         self._nursery = nursery
         self._put, self._peers = trio.open_memory_channel[Peer](1000)
@@ -243,22 +277,37 @@ class ScriptedServer:
         return peer
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
+        try:
+            await self._talk(stream)
+        except* (trio.BrokenResourceError, ConnectionClosed):
+            if not self.tolerates_failures:
+                raise
+
+    async def _talk(self, stream: trio.abc.Stream) -> None:
+        if self._tls is not None:
+            stream = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
         async with trio.open_nursery() as nursery:
-            peer: Peer = DevicePeer(stream)
-            if self.kind != "device":
-                request = await wrap_server_stream(nursery, stream)
-                connection = await request.accept(subprotocol=_SUBPROTOCOLS[self.kind])
-                peer = WebSocketPeer(stream, connection, self.encoding)
-            self._put.send_nowait(peer)
-            await peer.run()
+            peer: Peer | None = (
+                DevicePeer(stream) if self.kind == "device" else await self._shake_hands(stream, nursery)
+            )
+            if peer is not None:
+                self._put.send_nowait(peer)
+                await peer.run()
             await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
 
+    async def _shake_hands(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> Peer | None:
+        with trio.move_on_after(HANDSHAKE_S):
+            request = await wrap_server_stream(nursery, stream)
+            connection = await request.accept(subprotocol=self.subprotocol)
+            return WebSocketPeer(stream, connection, self.encoding)
+        return None
+
 
 @asynccontextmanager
-async def open_scripted_server(kind: str) -> AsyncIterator[ScriptedServer]:
+async def open_scripted_server(kind: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
     async with trio.open_nursery() as nursery:
-        yield ScriptedServer(kind, nursery)
+        yield ScriptedServer(kind, nursery, tls)
         nursery.cancel_scope.cancel()
 
 
