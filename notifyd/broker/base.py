@@ -55,11 +55,15 @@ class Page:
 
 @dataclass(slots=True)
 class SessionRecord:
-    """What outlives a connection: whose it was, and per topic the position to resume from (None without history)."""
+    """What outlives a connection: whose it was, and per topic the position to resume from (None without history).
+
+    `acknowledged` are the topics whose position the client acknowledged: it holds until a later one is.
+    """
 
     session: SessionId
     user: str
     positions: dict[str, Position | None] = field(default_factory=dict)
+    acknowledged: frozenset[str] = frozenset()
 
 
 class Broker(Protocol):

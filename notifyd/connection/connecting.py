@@ -8,11 +8,11 @@ from notifyd.auth.permissions import may_subscribe
 from notifyd.broker.base import SessionRecord
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
-from notifyd.errors import Unauthorized
+from notifyd.errors import BrokerUnavailable, Unauthorized
 from notifyd.hub.recovery import CatchUp, Standing
 from notifyd.hub.registry import Subscriber
 from notifyd.model import ANONYMOUS, Identity
-from protocol.errors import ErrorCode, RequestError
+from protocol.errors import CloseCode, ErrorCode, RequestError
 from protocol.messages import Connect, Connected, Restored
 from protocol.position import Position
 
@@ -50,8 +50,12 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         end=connection.end,
         since_ms=connection.opened_ms,
     )
+    if record is not None:
+        subscriber.restoring = dict(record.positions)
     connection.enter(identity, subscriber)
     catch_ups = await _subscribe_all(connection, subscriber, _wanted(request, record, topics))
+    if record is not None:
+        _keep_acknowledgements(subscriber, record, catch_ups)
     connection.send(
         Connected(
             id=request.id or UNSET,
@@ -88,11 +92,23 @@ async def _subscribe_all(
     hub, settings = connection.context.hub, connection.context.settings
     identity = connection.identity
     assert identity is not None
-    return {
-        topic: await hub.subscribe(subscriber, topic, "latest" if position is None else position)
-        for topic, position in wanted.items()
-        if may_subscribe(identity, topic, settings.policy_for(topic).subscribe)
-    }
+    try:
+        return {
+            topic: await hub.subscribe(subscriber, topic, "latest" if position is None else position)
+            for topic, position in wanted.items()
+            if may_subscribe(identity, topic, settings.policy_for(topic).subscribe)
+        }
+    except BrokerUnavailable:
+        connection.end(CloseCode.RESTART, "the broker is away")  # half restored is no state to be in
+        raise
+
+
+def _keep_acknowledgements(subscriber: Subscriber, record: SessionRecord, catch_ups: dict[str, CatchUp]) -> None:
+    """Let what was acknowledged before hold until more is: a message that was only sent may come again."""
+    subscriber.restoring = {}
+    for topic in record.acknowledged & catch_ups.keys():
+        if catch_ups[topic].standing.recovered:
+            catch_ups[topic].subscription.acknowledged = record.positions[topic]
 
 
 def _restored(standing: Standing) -> Restored:

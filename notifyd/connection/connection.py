@@ -10,7 +10,6 @@ from notifyd.connection.context import Context
 from notifyd.connection.heartbeat import Watch
 from notifyd.connection.limits import CONNECT_BYTES, CONTROL_FRAME_BYTES, RequestLimits
 from notifyd.connection.transport import Transport
-from notifyd.errors import BrokerUnavailable
 from notifyd.hub.outbox import Outbox
 from notifyd.hub.recovery import CatchUp
 from notifyd.hub.registry import Subscriber
@@ -122,16 +121,12 @@ class Connection:
     def replay(self, catch_up: CatchUp, *, tell_gap: bool = False) -> None:
         """Let an answered subscription go on to its messages: at once, or by a task when there are many."""
         if not catch_up.release(tell_gap=tell_gap):
-            self.nursery.start_soon(self._replay, catch_up)
-
-    async def _replay(self, catch_up: CatchUp) -> None:
-        try:
-            await catch_up.run()
-        except BrokerUnavailable:
-            self.end(CloseCode.RESTART, "the broker went away during a replay: resume to go on")
+            self.nursery.start_soon(catch_up.run)
 
     def _start_writer(self) -> None:
-        self.nursery.start_soon(self._write)
+        # A nursery about to close takes no task, and the fan-out must not be told: `life` sends what is left.
+        if not self.nursery.cancel_scope.cancel_called:
+            self.nursery.start_soon(self._write)
 
     async def _write(self) -> None:
         """Send what waits; the writer lives only while the socket would block."""

@@ -42,20 +42,44 @@ class Fanout:
 
     def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> None:
         """Queue one delivery for a topic's subscribers, all but `left_out`."""
-        if left_out is None:
-            for outbox in topic.live:
-                outbox.put(delivery)
-        else:
-            for outbox in topic.live:
-                if outbox is not left_out:
-                    outbox.put(delivery)
-        for subscription in topic.catching_up.values():
-            if subscription.buffer is not None and subscription.subscriber.outbox is not left_out:
-                subscription.buffer.append(delivery)
-        self._events.count("messages_delivered", len(topic.live))
+        live = topic.live
+        count = len(live)
         if not self._touched:
             self._sender.unpark()
-        self._touched.update(topic.live)
+        if left_out is None:
+            for outbox in live:
+                outbox.put(delivery)
+        else:
+            for outbox in live:
+                if outbox is not left_out:
+                    outbox.put(delivery)
+            count -= left_out in live
+        if topic.catching_up:
+            count += self._hand_to_late(topic, delivery, left_out)
+        self._events.count("messages_delivered", count)
+        self._touched.update(live)
+
+    def _hand_to_late(self, topic: Topic, delivery: Delivery, left_out: Outbox | None) -> int:
+        """Give those that catch up what they would miss; return how many got it.
+
+        While one waits for its outbox in the middle of a replay, messages are not kept for it: the history has them.
+        """
+        position, count = delivery.position, 0
+        for outbox, subscription in list(topic.catching_up.items()):
+            wanted = outbox is not left_out
+            if subscription.buffer is not None:
+                if wanted:
+                    subscription.buffer.append(delivery)
+                continue
+            if position is not None:
+                if not subscription.replayed or subscription.has(position):
+                    continue
+                self._registry.go_live(subscription)
+            if wanted:
+                outbox.put(delivery)
+                self._touched[outbox] = None
+                count += 1
+        return count
 
     def flush(self) -> None:
         """Send everything queued by `deliver`: one non-blocking send a connection."""

@@ -4,10 +4,12 @@ Permissions and rate limits are decided before the hub is asked.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from notifyd.broker.base import Broker, Deliver, Page, Published, SessionRecord
+from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.fanout import Fanout
@@ -74,7 +76,10 @@ class Hub:
     async def subscribe(
         self, subscriber: Subscriber, topic: str, since: Position | Literal["earliest", "latest"]
     ) -> CatchUp:
-        """Open a subscription and count the session as present. The caller answers, then releases the CatchUp."""
+        """Open a subscription and count the session as present. The caller answers, then releases the CatchUp.
+
+        Raises RequestError 409 and BrokerUnavailable; failed or cancelled, nothing stays subscribed.
+        """
         if topic in subscriber.subscriptions:
             raise RequestError(ErrorCode.CONFLICT, f"already subscribed to {topic!r}")
         catch_up = await self.recovery.open(subscriber, topic, since)
@@ -104,7 +109,7 @@ class Hub:
         subscription = subscriber.subscriptions.get(topic)
         if subscription is None:
             raise RequestError(ErrorCode.CONFLICT, f"not subscribed to {topic!r}")
-        newest = (subscription.topic.position if subscription.live else None) or subscription.sent
+        newest = subscription.newest
         if newest is None or offset > newest.offset:
             raise RequestError(ErrorCode.BAD_REQUEST, f"offset {offset} has not been sent on {topic!r}")
         earlier = subscription.acknowledged
@@ -127,22 +132,34 @@ class Hub:
         return SessionId(secrets.token_urlsafe(SESSION_BYTES))
 
     async def detach(self, subscriber: Subscriber) -> None:
-        """Let a subscriber go: keep its session for resuming and end its presence, unless the session lives on here."""
-        record = record_of(subscriber)
-        for topic in record.positions:
+        """Let a subscriber go: keep its session for resuming and end its presence, unless the session lives on here.
+
+        Where the broker is away what it should know is lost, and logged.
+        """
+        record, topics = record_of(subscriber), list(subscriber.subscriptions)
+        for topic in topics:
             self.recovery.close(subscriber, topic)
-        successor = self.registry.subscribers.get(subscriber.session)
-        replaced = successor is not None and successor is not subscriber
-        if record.positions and not replaced:
-            await self.broker.save_session(record, self._settings.sessions.ttl_s)
-        for topic in record.positions:
-            if successor is None or successor is subscriber or topic not in successor.subscriptions:
-                await self._leave(subscriber, topic)
+        if record.positions and not subscriber.replaced:
+            with self._tolerant("session_not_saved"):
+                await self.broker.save_session(record, self._settings.sessions.ttl_s)
+        for topic in topics:
+            successor = self.registry.subscribers.get(subscriber.session, subscriber)
+            if topic not in successor.subscriptions:
+                with self._tolerant("presence_not_ended"):
+                    await self._leave(subscriber, topic)
 
     async def _leave(self, subscriber: Subscriber, topic: str) -> None:
+        self._announce(Left(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
         if self._settings.policy_for(topic).presence:
             await self.broker.leave(topic, subscriber.session)
-        self._announce(Left(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
+
+    @contextmanager
+    def _tolerant(self, event: str) -> Iterator[None]:
+        """Log, and go on, where the broker cannot be told."""
+        try:
+            yield
+        except BrokerUnavailable as failure:
+            self._events.log("warning", event, error=str(failure))
 
     def _announce(self, change: Joined | Left, subscriber: Subscriber) -> None:
         topic = self.registry.topics.get(change.topic)
@@ -153,5 +170,8 @@ class Hub:
 
 def record_of(subscriber: Subscriber) -> SessionRecord:
     """Write down what a subscriber would need to go on elsewhere."""
-    positions = {name: subscription.resume_position for name, subscription in subscriber.subscriptions.items()}
-    return SessionRecord(subscriber.session, subscriber.user, positions)
+    unsent = subscriber.outbox.first_unsent()
+    positions, subscriptions = dict(subscriber.restoring), subscriber.subscriptions
+    positions |= {name: one.resume_position(unsent.get(name)) for name, one in subscriptions.items()}
+    acknowledged = frozenset(name for name, one in subscriptions.items() if one.acknowledged is not None)
+    return SessionRecord(subscriber.session, subscriber.user, positions, acknowledged)

@@ -6,6 +6,7 @@ waits for the broker.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 
 import trio
 
@@ -35,14 +36,17 @@ class Interest:
             return
         async with self._exclusively(topic):
             if topic not in self._subscribed:
-                await self._broker.subscribe(topic)
+                try:
+                    await self._broker.subscribe(topic)
+                except BaseException:
+                    self._retire(topic, LINGER_S)  # it may have happened all the same
+                    raise
                 self._subscribed.add(topic)
 
     def release(self, topic: str) -> None:
         """Note that a subscriber is gone; when it was the last, the broker is told after the linger time."""
         if topic not in self._registry.topics and topic in self._subscribed:
-            self._idle[topic] = trio.current_time() + LINGER_S
-            self._wake.set()
+            self._retire(topic, LINGER_S)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Unsubscribe what has been idle long enough, until cancelled; what fails is tried again later."""
@@ -54,7 +58,12 @@ class Interest:
             await trio.sleep_until(min(self._idle.values(), default=trio.current_time()))
             now_s = trio.current_time()
             for topic in [topic for topic, due_s in self._idle.items() if due_s <= now_s]:
-                await self._unsubscribe(topic)
+                if self._idle.get(topic, inf) <= now_s:  # it may have been wanted again while another one's turn was
+                    await self._unsubscribe(topic)
+
+    def _retire(self, topic: str, delay_s: float) -> None:
+        self._idle[topic] = trio.current_time() + delay_s
+        self._wake.set()
 
     async def _unsubscribe(self, topic: str) -> None:
         del self._idle[topic]
@@ -65,7 +74,7 @@ class Interest:
             try:
                 await self._broker.unsubscribe(topic)
             except BrokerUnavailable as failure:
-                self._idle[topic] = trio.current_time() + failure.retry_after_s
+                self._retire(topic, max(failure.retry_after_s, LINGER_S))
 
     @asynccontextmanager
     async def _exclusively(self, topic: str) -> AsyncIterator[None]:

@@ -4,23 +4,27 @@ The fan-out fills outboxes and sends from them without waiting. Only when a sock
 to life for that connection (`on_blocked`), and it ends when the outbox is empty again.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Protocol, TypeAlias
 
 import trio
 
 from notifyd.errors import StreamBroken
+from notifyd.hub.backlog import GAP_BYTES, Backlog, Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.settings import Overflow
-from protocol.framing import Form, to_wire
-from protocol.messages import Gap, encode
+from protocol.framing import Form
 from protocol.position import Position
 
 JOINED_BYTES = 64 * 1024
 """Frames waiting together are joined into one write of about this size: more saves no system calls worth having."""
 
-GAP_BYTES = 512
-"""What a gap notice is counted as; it is written down only when it is sent."""
+REPLAY_SHARE = 2
+"""A replay may fill one part in so many of the budget: the rest is for what is live meanwhile."""
+
+Waiting: TypeAlias = bytes | Delivery | Lost | Backlog
+"""What stands in a queue: one frame, or a slow topic's share."""
 
 
 class Sink(Protocol):
@@ -37,48 +41,32 @@ class Sink(Protocol):
         """Wait until `send_now` can make progress."""
 
 
-class Lost:
-    """Offsets of one topic that a slow subscriber did not get, standing in the queue where they would have stood."""
-
-    __slots__ = ("epoch", "first", "last", "topic")
-
-    def __init__(self, topic: str, position: Position) -> None:
-        self.topic = topic
-        self.epoch = position.epoch
-        self.first = self.last = position.offset
-
-    def extend(self, position: Position) -> bool:
-        """Take in the offset that follows; False when it belongs to another run."""
-        if position.epoch != self.epoch or position.offset != self.last + 1:
-            return False
-        self.last = position.offset
-        return True
-
-    def frame(self, form: Form) -> bytes:
-        """Write the gap notice."""
-        gap = Gap(topic=self.topic, first=self.first, last=self.last, reason="slow", epoch=self.epoch)
-        return to_wire(form, encode(gap, form.encoding), 0)
-
-
 class Outbox:
     """The queue of one connection.
 
     `on_blocked` is called when the socket would block and a writer is needed; `on_broken` when the socket failed;
-    `on_overflow` with the policy each time the budget was exceeded (DISCONNECT: the connection is to be ended).
+    `on_overflow` with the policy each time the budget was exceeded. After DISCONNECT nothing more is taken, and the
+    connection is to be ended.
+
+    `queued_bytes` stays within the budget, but for one frame that alone is larger, and for GAP_BYTES a topic whose
+    messages were let go. From the first message let go until nothing waits any more the queue holds one `Backlog` a
+    topic, served in turns: a topic's own order never changes.
     """
 
     __slots__ = (
+        "_backlogs",
         "_blocked",
         "_budget_bytes",
         "_closed",
         "_drained",
         "_draining",
-        "_lost",
+        "_missed",
         "_on_blocked",
         "_on_broken",
         "_on_overflow",
         "_queue",
         "_remainder",
+        "_sending",
         "_sink",
         "form",
         "queued_bytes",
@@ -98,11 +86,13 @@ class Outbox:
         self.queued_bytes = 0
         self._sink = sink
         self._budget_bytes = budget_bytes
-        self._queue: list[bytes | Delivery | Lost] = []
+        self._queue: list[Waiting] = []
+        self._backlogs: dict[str, Backlog] | None = None
+        self._sending: Sequence[Waiting] = ()
         self._remainder: memoryview | None = None
         self._blocked = False
         self._closed = False
-        self._lost: dict[str, Lost] | None = None
+        self._missed: dict[str, Position] | None = None
         self._drained: trio.Event | None = None
         self._draining = False
         self._on_blocked = on_blocked
@@ -119,42 +109,55 @@ class Outbox:
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery, or apply its topic's overflow policy where the budget does not hold it."""
         if self._closed:
+            self._miss(delivery)
             return
         frame = delivery.frames[self.form] or delivery.frame(self.form)
         size_bytes = len(frame)
         if self.queued_bytes + size_bytes > self._budget_bytes and not self._make_room(size_bytes):
             self._overflow(delivery, size_bytes)
             return
-        if self._lost is not None:
-            self._lost.pop(delivery.topic, None)
         self.queued_bytes += size_bytes
-        self._queue.append(delivery)
-
-    def has_room(self, delivery: Delivery) -> bool:
-        """Whether a delivery fits the budget now, after sending what can be sent."""
-        size_bytes = len(delivery.frame(self.form))
-        return self.queued_bytes + size_bytes <= self._budget_bytes or self._make_room(size_bytes)
+        if self._backlogs is None:
+            self._queue.append(delivery)
+        else:
+            self._backlog(delivery.topic).append(delivery)
 
     def put_frame(self, frame: bytes) -> None:
         """Queue a whole frame that belongs to this connection alone: a reply, a heartbeat, a control frame."""
         if self._closed:
             return
         if self.queued_bytes + len(frame) > self._budget_bytes and not self._make_room(len(frame)):
-            self._closed = True
-            self._on_overflow(Overflow.DISCONNECT)
+            self._disconnect()
             return
         self.queued_bytes += len(frame)
         self._queue.append(frame)
 
+    def put_gap(self, lost: Lost) -> None:
+        """Queue the notice that offsets of a topic will not come; it always finds room."""
+        if not self._closed:
+            self.queued_bytes += GAP_BYTES
+            if self._backlogs is None:
+                self._queue.append(lost)
+            else:
+                self._backlog(lost.topic).append(lost)
+
+    def has_room(self, delivery: Delivery) -> bool:
+        """Whether a delivery of the past fits now, after sending what can be sent, and leaves room for what is live."""
+        size_bytes, share_bytes = len(delivery.frame(self.form)), self._budget_bytes // REPLAY_SHARE
+        if self.queued_bytes + size_bytes > share_bytes:
+            self.flush()
+        return not self.queued_bytes or self.queued_bytes + size_bytes <= share_bytes
+
     def flush(self) -> None:
         """Send what is queued with one non-blocking send, or leave it to the writer when the socket would block."""
         while self._queue and not self._blocked:
-            self._send(self._take())
+            taken, data = self._take()
+            self._send(data, taken)
 
     def close(self, final_frame: bytes, *, discard: bool) -> None:
         """Take nothing more after `final_frame` (b"" for none); with `discard`, drop the whole frames still waiting."""
         if discard:
-            self._queue.clear()
+            self._discard()
             self.queued_bytes = len(self._remainder or b"")
         self._closed = True
         if final_frame:
@@ -162,14 +165,15 @@ class Outbox:
             self.queued_bytes += len(final_frame)
         self.flush()
 
-    def first_unsent(self, topic: str) -> Position | None:
-        """Tell the oldest position of a topic that has not been handed to the socket; None when all were."""
-        for item in self._queue:
-            if type(item) is Delivery and item.topic == topic and item.position is not None:
-                return item.position
-            if type(item) is Lost and item.topic == topic:
-                return Position(item.epoch, item.first)
-        return None
+    def first_unsent(self) -> dict[str, Position]:
+        """Tell, of each topic with any, the oldest position that was not handed to the socket whole."""
+        first: dict[str, Position] = {}
+        for item in chain(self._sending, self._waiting()):
+            if type(item) is Delivery and item.position is not None:
+                first.setdefault(item.topic, item.position)
+            elif type(item) is Lost:
+                first.setdefault(item.topic, Position(item.epoch, item.first))
+        return (self._missed or {}) | first
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -184,8 +188,11 @@ class Outbox:
                 with trio.fail_after(deadline_s):
                     await self._sink.wait_writable()
                 self._blocked = False
-                self._send(self._remainder or b"")
+                self._send(self._remainder or b"", self._sending)
                 self.flush()
+        except StreamBroken:
+            self._break()
+            raise
         finally:
             self._draining = False
 
@@ -198,27 +205,27 @@ class Outbox:
         else:
             await trio.lowlevel.checkpoint()
 
-    def _take(self) -> bytes:
-        """Take frames for one write off the queue."""
+    def _take(self) -> tuple[Sequence[Waiting], bytes]:
+        """Take what makes one write off the queue; return it as it was and as bytes."""
+        if self._backlogs is not None:
+            return self._take_in_turns(self._backlogs)
         queue = self._queue
         if len(queue) == 1:
-            data = self._frame_of(queue.pop())
-        else:
-            frames: list[bytes] = []
-            joined_bytes = 0
-            for item in queue:
-                frame = self._frame_of(item)
-                frames.append(frame)
-                joined_bytes += len(frame)
-                if joined_bytes >= JOINED_BYTES:
-                    break
-            del queue[: len(frames)]
-            data = b"".join(frames)
-        if self._lost:
-            self._lost = None
-        return data
+            item = queue.pop()
+            return (item,), self._frame_of(item)
+        frames: list[bytes] = []
+        joined_bytes = 0
+        for item in queue:
+            frame = self._frame_of(item)
+            frames.append(frame)
+            joined_bytes += len(frame)
+            if joined_bytes >= JOINED_BYTES:
+                break
+        taken = queue[: len(frames)]
+        del queue[: len(frames)]
+        return taken, b"".join(frames)
 
-    def _frame_of(self, item: bytes | Delivery | Lost) -> bytes:
+    def _frame_of(self, item: Waiting) -> bytes:
         if type(item) is bytes:
             return item
         if type(item) is Delivery:
@@ -228,98 +235,142 @@ class Outbox:
         self.queued_bytes += len(frame) - GAP_BYTES
         return frame
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def _send(self, data: bytes | memoryview, taken: Sequence[Waiting]) -> None:
         sink = self._sink
         try:
             sent_bytes = sink.send_now(data)
         except StreamBroken:
+            self._sending = taken
             self._break()
             return
         if sent_bytes == len(data) and not sink.has_unsent:
+            self.queued_bytes -= sent_bytes
             self._remainder = None
+            self._sending = ()
             if not self._queue:
-                self.queued_bytes = 0
-                if self._drained is not None:
-                    self._drained.set()
-                    self._drained = None
-            else:
-                self.queued_bytes -= sent_bytes
+                self._come_to_rest()
             return
         self.queued_bytes -= sent_bytes
         self._remainder = memoryview(data)[sent_bytes:]
+        self._sending = taken
         self._blocked = True
         if not self._draining:
             self._on_blocked()
 
+    def _come_to_rest(self) -> None:
+        """Nothing waits any more: forget that the connection was slow, and wake who waits for this."""
+        self._backlogs = None
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
     def _break(self) -> None:
         self._closed = True
         self._blocked = False
-        self._queue.clear()
+        self._discard()
+        self._sending = ()
         self._remainder = None
         self.queued_bytes = 0
+        self._come_to_rest()
         self._on_broken()
+
+    # --- what will not be sent any more -------------------------------------------------------------------------------
+
+    def _miss(self, delivery: Delivery) -> None:
+        """Remember that from here on the subscriber got nothing of a topic."""
+        if delivery.position is not None:
+            self._missed = self._missed or {}
+            self._missed.setdefault(delivery.topic, delivery.position)
+
+    def _discard(self) -> None:
+        """Drop what waits, remembering where each topic would have gone on."""
+        self._missed = self.first_unsent()
+        self._queue.clear()
+        self._backlogs = None
+
+    def _waiting(self) -> Iterator[Waiting]:
+        for item in self._queue:
+            if type(item) is Backlog:
+                yield from item.items
+            else:
+                yield item
 
     # --- overflow: pure bookkeeping ----------------------------------------------------------------------------------
 
     def _make_room(self, size_bytes: int) -> bool:
         """Try to send first; tell whether the frame fits now. A frame larger than the whole budget may stand alone."""
         self.flush()
+        if self._closed:
+            return False
         return not self.queued_bytes or self.queued_bytes + size_bytes <= self._budget_bytes
 
     def _overflow(self, delivery: Delivery, size_bytes: int) -> None:
         policy = delivery.overflow
-        self._closed = policy is Overflow.DISCONNECT
-        self._on_overflow(policy)
         if self._closed:
-            return
-        if policy is not Overflow.GAP and self._drop_older(delivery, size_bytes, every=policy is Overflow.LATEST):
-            self.queued_bytes += size_bytes
-            self._queue.append(delivery)
+            self._miss(delivery)
+        elif policy is Overflow.DISCONNECT:
+            self._miss(delivery)
+            self._disconnect()
         else:
-            self._lose(delivery)
+            self._on_overflow(policy)
+            self._let_go(delivery, size_bytes)
 
-    def _lose(self, delivery: Delivery) -> None:
-        """Leave the newest message out and say so in its place."""
-        position = delivery.position
-        if position is None:
+    def _disconnect(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._on_overflow(Overflow.DISCONNECT)
+
+    def _let_go(self, newest: Delivery, size_bytes: int) -> None:
+        """Drop the topic's older messages for the newest, or the newest where that is the policy or the only way."""
+        backlog = self._backlog(newest.topic)
+        policy, rest_bytes = newest.overflow, self._budget_bytes - size_bytes
+        gap_bytes = 0 if newest.position is None else GAP_BYTES
+        if policy is Overflow.GAP or self.queued_bytes - backlog.message_bytes + gap_bytes > rest_bytes:
+            self.queued_bytes += backlog.lose(newest)
+            if not backlog.items:
+                self._forget(backlog)
             return
-        if self._lost is None:
-            self._lost = {}
-        lost = self._lost.get(delivery.topic)
-        if lost is None or not lost.extend(position):
-            lost = self._lost[delivery.topic] = Lost(delivery.topic, position)
-            self._queue.append(lost)
-            self.queued_bytes += GAP_BYTES
+        while backlog.message_bytes and (policy is Overflow.LATEST or self.queued_bytes > rest_bytes):
+            self.queued_bytes -= backlog.drop_oldest()
+        self.queued_bytes += size_bytes
+        backlog.append(newest)
 
-    def _drop_older(self, newest: Delivery, size_bytes: int, *, every: bool) -> bool:
-        """Drop the topic's queued messages, oldest first (all of them with `every`), until `newest` fits."""
-        kept: list[bytes | Delivery | Lost] = []
-        lost: Lost | None = None
-        freed_bytes = 0
-        missing_bytes = self.queued_bytes + size_bytes - self._budget_bytes
-        for item in self._queue:
-            if type(item) is bytes or item.topic != newest.topic or not (every or freed_bytes < missing_bytes):  # type: ignore[union-attr]
-                kept.append(item)
-            elif type(item) is Lost:
-                lost = item
-                kept.append(item)
-            else:
-                assert type(item) is Delivery
-                freed_bytes += len(item.frame(self.form))
-                lost, cost_bytes = _record(item, lost, kept)
-                freed_bytes -= cost_bytes
-        self._queue = kept
-        self.queued_bytes -= freed_bytes
-        if self._lost is not None:
-            self._lost.pop(newest.topic, None)
-        return freed_bytes >= missing_bytes
+    def _backlog(self, topic: str) -> Backlog:
+        """Return the topic's backlog, in the queue; the first that is asked for gathers what waits already."""
+        if self._backlogs is None:
+            self._backlogs = {}
+            waiting, self._queue = self._queue, []
+            for item in waiting:
+                if isinstance(item, Delivery | Lost):
+                    self._backlog(item.topic).append(item)
+                else:
+                    self._queue.append(item)
+        backlog = self._backlogs.get(topic)
+        if backlog is None:
+            backlog = self._backlogs[topic] = Backlog(topic, self.form)
+            self._queue.append(backlog)
+        return backlog
 
+    def _forget(self, backlog: Backlog) -> None:
+        """Take an empty backlog, which is the newest, out of the queue."""
+        assert self._backlogs is not None
+        del self._backlogs[backlog.topic]
+        self._queue.pop()
 
-def _record(dropped: Delivery, lost: Lost | None, kept: list[bytes | Delivery | Lost]) -> tuple[Lost | None, int]:
-    """Note a dropped message in the run before it, or begin a run in its place; return the run and its added cost."""
-    position = dropped.position
-    if position is None or (lost is not None and lost.extend(position)):
-        return lost, 0
-    lost = Lost(dropped.topic, position)
-    kept.append(lost)
-    return lost, GAP_BYTES
+    def _take_in_turns(self, backlogs: dict[str, Backlog]) -> tuple[Sequence[Waiting], bytes]:
+        """Take what makes one write: one message of each topic after the other, and replies in between."""
+        taken: list[Waiting] = []
+        frames: list[bytes] = []
+        joined_bytes = 0
+        while self._queue and joined_bytes < JOINED_BYTES:
+            item = self._queue.pop(0)
+            if type(item) is Backlog:
+                if len(item.items) > 1:
+                    self._queue.append(item)
+                else:
+                    del backlogs[item.topic]
+                item = item.take()
+            taken.append(item)
+            frames.append(frame := self._frame_of(item))
+            joined_bytes += len(frame)
+        return taken, b"".join(frames)

@@ -1,7 +1,8 @@
 """Subscribing without a hole: buffer what is live, read the past, merge by offset, release.
 
 A replay is read in pages, each only after the page before it has left the outbox, so that a long past on a slow
-connection costs one page of memory. While it waits, live messages are not held: they are in the history.
+connection costs one page of memory, and never more than the replays' share of the outbox. While it waits, live messages
+are not held: they are in the history.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import Literal
 import trio
 
 from notifyd.broker.base import Broker, Page, Retention
+from notifyd.errors import BrokerUnavailable
+from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.interest import Interest
 from notifyd.hub.outbox import Outbox
 from notifyd.hub.registry import Registry, Subscriber, Subscription
+from notifyd.model import Notification
 from notifyd.settings import TopicPolicy
-from protocol.framing import to_wire
-from protocol.messages import Gap, encode
 from protocol.position import Position
 
 PAGE_MESSAGES = 100
@@ -81,10 +83,14 @@ class CatchUp:
 
     async def begin(self, since: Position | Literal["earliest", "latest"]) -> None:
         """Read the first page; `standing` tells the outcome. Nothing is sent yet."""
+        subscription = self.subscription
+        if isinstance(since, Position):
+            self._since = subscription.sent = since
         page = await self._read(since)
         recovered = None if since == "latest" else page.continuous and page.top is not None
         self.standing = Standing(page.top, recovered)
-        self._since = since if isinstance(since, Position) else None
+        if self._since is None:
+            subscription.sent = _start_of(page)
 
     def release(self, *, tell_gap: bool) -> bool:
         """Queue what was read and, when that is all, what arrived meanwhile; then the subscription is live.
@@ -92,47 +98,78 @@ class CatchUp:
         False when more of the past is left: `run` goes on with it. With `tell_gap`, a past that is lost is told by a
         `gap` (a resumed subscription has no other way to learn it).
         """
-        subscription, page = self.subscription, self._page
+        subscription = self.subscription
         if tell_gap and self.standing.recovered is False:
-            self._tell_gap(self._since, page.top)
-        whole = self._put_page()
-        subscription.subscriber.outbox.flush()
-        if page.more or not whole:
+            self._tell_gap(self._since, self._page.top)
+        whole = self._put_page() and not self._page.more and self._put_buffer()
+        if whole:
+            self._registry.caught_up(subscription)
+        else:
             subscription.buffer = None
-            return False
-        for delivery in subscription.buffer or ():
-            if not _already_sent(delivery.position, subscription.sent):
-                self._outbox.put(delivery)
-        self._registry.go_live(subscription)
+            subscription.replay = subscription.replay or trio.CancelScope()
         self._outbox.flush()
-        return True
+        return whole
 
     def _put_page(self) -> bool:
         """Queue the page's messages as far as the outbox holds them; False when some are left."""
         subscription, page = self.subscription, self._page
-        subscription.sent = page.top if not page.messages else _before(page.messages[0].position)
+        subscription.sent = _start_of(page)
         for notification in page.messages:
-            delivery = Delivery.of(notification, subscription.topic.policy.overflow)
-            if not self._outbox.has_room(delivery):
-                return False
-            self._outbox.put(delivery)
+            if not self._is_own_echo(notification):
+                delivery = Delivery.of(notification, subscription.topic.policy.overflow)
+                if not self._outbox.has_room(delivery):
+                    return False
+                self._outbox.put(delivery)
             subscription.sent = notification.position
         return True
 
-    async def run(self) -> None:
-        """Replay the rest, page by page, each when the one before has left; ends live, or when unsubscribed."""
+    def _put_buffer(self) -> bool:
+        """Queue what arrived while the page was read, likewise; what is left is in the history by now."""
         subscription = self.subscription
-        with trio.CancelScope() as scope:
-            subscription.replay = scope
-            while True:
-                await self._outbox.wait_drained()
-                assert subscription.sent is not None
-                page = await self._read(subscription.sent)
-                if not page.continuous:
-                    self._tell_gap(subscription.sent, page.top)
-                if self.release(tell_gap=False):
-                    break
+        for delivery in subscription.buffer or ():
+            position = delivery.position
+            if position is None:
+                self._outbox.put(delivery)
+            elif not subscription.has(position):
+                if not self._outbox.has_room(delivery):
+                    return False
+                self._outbox.put(delivery)
+                subscription.sent = position
+        return True
+
+    def _is_own_echo(self, notification: Notification) -> bool:
+        """Whether this very session published it, without an echo, since it subscribed."""
+        position, top = notification.position, self.standing.position
+        if notification.origin != self.subscription.subscriber.session or position is None or top is None:
+            return False
+        return position.epoch == top.epoch and position.offset > top.offset
+
+    async def run(self) -> None:
+        """Replay the rest, page by page, each when the one before has left; ends live, or when unsubscribed.
+
+        While the broker is away it waits for it.
+        """
+        subscription = self.subscription
+        assert subscription.replay is not None
+        with subscription.replay:
+            while not await self._replay_page():
+                pass
         subscription.replay = None
+
+    async def _replay_page(self) -> bool:
+        """Read and queue one page; True when it was the last."""
+        await self._outbox.wait_drained()
+        sent = self.subscription.sent
+        assert sent is not None
+        try:
+            page = await self._read(sent)
+        except BrokerUnavailable as failure:
+            self.subscription.buffer = None
+            await trio.sleep(failure.retry_after_s)
+            return False
+        if not page.continuous:
+            self._tell_gap(sent, page.top)
+        return self.release(tell_gap=False)
 
     async def _read(self, since: Position | Literal["earliest", "latest"]) -> Page:
         self.subscription.buffer = []
@@ -150,9 +187,9 @@ class CatchUp:
         if since is not None and since.epoch == top.epoch:
             first, reason = since.offset + 1, "expired"
         if first <= top.offset:
-            gap = Gap(topic=self.subscription.topic.name, first=first, last=top.offset, reason=reason, epoch=top.epoch)
-            form = self._outbox.form
-            self._outbox.put_frame(to_wire(form, encode(gap, form.encoding), 0))
+            self._outbox.put_gap(
+                Lost(self.subscription.topic.name, Position(top.epoch, first), last=top.offset, reason=reason)
+            )
 
 
 def retention_of(policy: TopicPolicy) -> Retention:
@@ -160,9 +197,7 @@ def retention_of(policy: TopicPolicy) -> Retention:
     return Retention(policy.history, policy.ttl_s)
 
 
-def _before(position: Position | None) -> Position | None:
-    return None if position is None else Position(position.epoch, position.offset - 1)
-
-
-def _already_sent(position: Position | None, sent: Position | None) -> bool:
-    return position is not None and sent is not None and position.epoch == sent.epoch and position.offset <= sent.offset
+def _start_of(page: Page) -> Position | None:
+    """Tell where a page begins: before its first message, at the newest one where there is none."""
+    first = page.messages[0].position if page.messages else None
+    return page.top if first is None else Position(first.epoch, first.offset - 1)

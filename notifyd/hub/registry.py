@@ -10,37 +10,52 @@ from notifyd.hub.outbox import Outbox
 from notifyd.model import SessionId
 from notifyd.settings import TopicPolicy
 from protocol.errors import CloseCode
-from protocol.position import Position
+from protocol.position import Continuity, Position
+
+_DUPLICATE = Continuity.DUPLICATE
 
 
 class Subscription:
     """One subscriber on one topic.
 
-    It is catching up from its opening until `Recovery` has replayed the past; then it is live. While it reads the past,
-    `buffer` holds what arrives meanwhile (None when nothing needs to be held). `sent` is the position up to which
-    messages were queued for it while it caught up, `acknowledged` what the client confirmed.
+    It is catching up from its opening until `Recovery` has replayed the past, and until the live messages have come as
+    far as the replay did; then it is live. While it reads the past, `buffer` holds what arrives meanwhile (None when
+    nothing needs to be held); `replayed` says that only the live messages have to catch up now. `sent` is the position
+    up to which messages were queued for it, `acknowledged` what the client confirmed.
     """
 
-    __slots__ = ("acknowledged", "buffer", "live", "replay", "sent", "subscriber", "topic")
+    __slots__ = ("acknowledged", "buffer", "live", "replay", "replayed", "sent", "subscriber", "topic")
 
     def __init__(self, topic: "Topic", subscriber: "Subscriber") -> None:
         self.topic = topic
         self.subscriber = subscriber
         self.live = False
+        self.replayed = False
         self.buffer: list[Delivery] | None = None
         self.sent: Position | None = None
         self.acknowledged: Position | None = None
         self.replay: trio.CancelScope | None = None
 
-    @property
-    def resume_position(self) -> Position | None:
-        """Where a later connection goes on: the last acknowledged position, else the last one handed to the socket."""
+    def resume_position(self, unsent: Position | None) -> Position | None:
+        """Tell where a later connection goes on: after the last message acknowledged, else after the last one sent.
+
+        `unsent` is the oldest position that the socket has not taken, None where it took all.
+        """
         if self.acknowledged is not None:
             return self.acknowledged
-        unsent = self.subscriber.outbox.first_unsent(self.topic.name)
         if unsent is not None:
             return Position(unsent.epoch, unsent.offset - 1)
+        return self.newest
+
+    @property
+    def newest(self) -> Position | None:
+        """The position up to which messages were queued; None without history."""
         return self.topic.position if self.live else self.sent
+
+    def has(self, position: Position) -> bool:
+        """Whether a message was queued while the subscription caught up."""
+        sent = self.sent
+        return sent is not None and sent.epoch == position.epoch and position.offset <= sent.offset
 
 
 class Topic:
@@ -63,7 +78,11 @@ class Topic:
 
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """A connected session as the hub sees it; `end` closes its connection with a code and a message for people."""
+    """A connected session as the hub sees it; `end` closes its connection with a code and a message for people.
+
+    `restoring` are the topics of a resumed session that are not subscribed yet, with the positions to go on from.
+    `replaced` says that another connection has the session now.
+    """
 
     session: SessionId
     user: str
@@ -71,6 +90,8 @@ class Subscriber:
     end: Callable[[CloseCode, str], None]
     since_ms: int
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    restoring: dict[str, Position | None] = field(default_factory=dict)
+    replaced: bool = False
 
 
 class Registry:
@@ -91,6 +112,7 @@ class Registry:
         """Take in a subscriber, whose connection calls `detach` when it ends; one of the same session is replaced."""
         older = self.subscribers.get(subscriber.session)
         if older is not None:
+            older.replaced = True
             older.end(CloseCode.REPLACED, "the session was resumed by another connection")
         self.subscribers[subscriber.session] = subscriber
 
@@ -110,6 +132,19 @@ class Registry:
         topic.catching_up[subscriber.outbox] = subscription
         subscriber.subscriptions[topic_name] = subscription
         return subscription
+
+    def caught_up(self, subscription: Subscription) -> None:
+        """Let a subscription that has all of the past go live.
+
+        A broker may answer a read with messages whose live copies are still on their way here: then it waits for the
+        first that is new, lest those come twice.
+        """
+        subscription.buffer = None
+        position = subscription.topic.position
+        if subscription.sent is None or (position is not None and position.judge(subscription.sent) is _DUPLICATE):
+            self.go_live(subscription)
+        else:
+            subscription.replayed = True
 
     def go_live(self, subscription: Subscription) -> None:
         """Let a subscription take part in the fan-out."""

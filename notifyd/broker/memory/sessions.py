@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from notifyd.broker.base import SessionRecord
@@ -44,7 +45,7 @@ class Sessions:
         self._drop(record.session)
         if len(self._waiting) >= self._limit:
             self._drop(next(iter(self._waiting)))
-        kept = SessionRecord(record.session, record.user, dict(record.positions))
+        kept = replace(record, positions=dict(record.positions))
         self._waiting[record.session] = Waiting(kept, expires_s)
         for topic in kept.positions:
             self._topics.hold(topic)
