@@ -1,0 +1,59 @@
+"""`python -m tests.bench`: all measurements side by side in one run, as a table of ratios.
+
+    python -m tests.bench                     all of them
+    python -m tests.bench codec fanout        these
+    python -m tests.bench --json FILE         the table, and the figures in a file
+    python -m tests.bench --quick             fewer clients and rounds: half a minute becomes ten seconds
+
+Ends with 1 when a target is missed.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from tests.bench import codec, connects, fanout, idle
+from tests.bench.result import Result, table
+from tests.reliability.node_process import raise_descriptor_limit
+
+
+async def _codec(*, quick: bool) -> list[Result]:
+    return codec.measure(quick=quick)
+
+
+MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
+    "codec": _codec,
+    "fanout": fanout.measure,
+    "idle": idle.measure,
+    "connects": connects.measure,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure notifyd.")
+    parser.add_argument("only", nargs="*", metavar="WHAT", help=f"some of: {', '.join(MEASUREMENTS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    parser.add_argument("--quick", action="store_true", help="fewer clients and rounds")
+    options = parser.parse_args()
+    if unknown := [name for name in options.only if name not in MEASUREMENTS]:
+        parser.error(f"no measurement is called {unknown[0]!r}; there are {', '.join(MEASUREMENTS)}")
+    raise_descriptor_limit()
+    results: list[Result] = []
+    for name in options.only or MEASUREMENTS:
+        results += trio.run(_measure, name, options.quick)
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps([result.as_json() for result in results], indent=1), encoding="utf-8")
+    return int(any(result.verdict == "MISSED" for result in results))
+
+
+async def _measure(name: str, quick: bool) -> list[Result]:
+    return await MEASUREMENTS[name](quick=quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Clients of the fan-out, in a process of their own: they connect, and then read and throw away.
+
+    python -m tests.bench.drain BARE_PORT WEBSOCKET_PORT CONNECTIONS TOPIC
+
+First come the bare TCP connections, then as many WebSocket clients that subscribe to the topic. Says `ready` on stdout;
+ends with its stdin.
+"""
+
+import json
+import selectors
+import socket
+import sys
+
+from tests.reliability.raw_clients import UPGRADE, masked
+
+READ_BYTES = 256 * 1024
+
+
+def main(bare_port: int, websocket_port: int, connections: int, topic: str) -> None:
+    bare = [socket.create_connection(("127.0.0.1", bare_port)) for _ in range(connections)]
+    clients = [socket.create_connection(("127.0.0.1", websocket_port)) for _ in range(connections)]
+    subscribe(clients, topic)
+    print("ready", flush=True)
+    drain([*bare, *clients])
+
+
+def subscribe(clients: list[socket.socket], topic: str) -> None:
+    """Take all clients through their handshake side by side."""
+    requests = {"op": "connect", "id": 1}, {"op": "subscribe", "id": 2, "topic": topic}
+    for client in clients:
+        client.sendall(UPGRADE)
+    for client in clients:
+        read_until(client, b"\r\n\r\n")
+        client.sendall(b"".join(masked(1, json.dumps(request).encode()) for request in requests))
+    for client in clients:
+        read_until(client, b'"op":"subscribed"')
+
+
+def read_until(client: socket.socket, wanted: bytes) -> None:
+    read = b""
+    while wanted not in read:
+        data = client.recv(READ_BYTES)
+        if not data:
+            raise SystemExit(f"the node ended the connection after {read!r}")
+        read += data
+
+
+def drain(sockets: list[socket.socket]) -> None:
+    with selectors.DefaultSelector() as selector:
+        for connected in sockets:
+            selector.register(connected, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    return
+                assert isinstance(key.fileobj, socket.socket)
+                key.fileobj.recv(READ_BYTES)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

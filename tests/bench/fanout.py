@@ -1,0 +1,111 @@
+"""One message to a thousand WebSocket clients of a whole node, against a bare loop of `socket.send`.
+
+Both send the same bytes from the same process over TCP on loopback, in turns, to one other process that reads them
+away. What is told is the sending process's CPU time for one message at one connection.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from notifyd.hub.delivery import Delivery
+from notifyd.model import Notification
+from notifyd.node import Node, open_node
+from notifyd.settings import Overflow, load
+from protocol.framing import Form
+from tests.bench.result import Result, compare
+
+TOPIC = "orders:status"
+DATA = {"order": 4711, "state": "paid", "items": [{"sku": "A-100", "count": 2}, {"sku": "B-7", "count": 1}], "n": 1.5}
+JOINED = 8
+TARGET = 0.6
+CONNECT_S = 60.0
+READ_AWAY_S = 0.02
+"""A pause after each round, so that the next one finds empty sockets."""
+
+
+async def measure(*, quick: bool) -> list[Result]:
+    """Hand out single messages, then `JOINED` at once; each time by the hub, then by the bare loop."""
+    connections, rounds = (400, 15) if quick else (1000, 60)
+    async with _serving(connections) as (node, bare):
+        single = [(await _by_hub_us(node, 1), await _by_loop_us(node, bare, 1)) for _ in range(rounds)]
+        joined = [(await _by_hub_us(node, JOINED), await _by_loop_us(node, bare, JOINED)) for _ in range(rounds)]
+        outboxes = [subscriber.outbox for subscriber in node.context.hub.registry.subscribers.values()]
+        assert len(outboxes) == connections
+        assert not any(outbox.is_blocked for outbox in outboxes)
+    against = f"socket.send, {connections} clients"
+    return [
+        compare("fan-out, one message", "us", against, single, target=TARGET),
+        compare(f"fan-out, {JOINED} joined", "us", against, joined, target=TARGET),
+    ]
+
+
+async def _by_hub_us(node: Node, messages: int) -> float:
+    hub = node.context.hub
+    began_s = time.process_time()
+    for _ in range(messages):
+        await hub.publish(TOPIC, DATA)
+    for _ in range(2):  # the fan-out's own task sends: in the next step of the scheduler, or in the one after it
+        await trio.lowlevel.checkpoint()
+    spent_s = time.process_time() - began_s
+    await trio.sleep(READ_AWAY_S)
+    return spent_s / len(hub.registry.topics[TOPIC].live) / messages * 1e6
+
+
+async def _by_loop_us(node: Node, bare: Sequence[socket.socket], messages: int) -> float:
+    page = await node.context.hub.history(TOPIC, "earliest", 1000)
+    data = b"".join(_frame(notification) for notification in page.messages[-messages:])
+    began_s = time.process_time()
+    for connected in bare:
+        connected.send(data)
+    spent_s = time.process_time() - began_s
+    await trio.sleep(READ_AWAY_S)
+    return spent_s / len(bare) / messages * 1e6
+
+
+def _frame(notification: Notification) -> bytes:
+    return Delivery.of(notification, Overflow.DISCONNECT).frame(Form.WEBSOCKET_JSON)
+
+
+@asynccontextmanager
+async def _serving(connections: int) -> AsyncIterator[tuple[Node, Sequence[socket.socket]]]:
+    """Run a node with subscribed clients, and as many bare connections beside it; both lead to the same process."""
+    settings = load(
+        None, {}, {"auth.anonymous": True, "listen.websocket": "127.0.0.1:0", "listen.device": "", "listen.http": ""}
+    )
+    with socket.create_server(("127.0.0.1", 0), backlog=connections) as listener:
+        async with open_node(settings) as node, _drain(listener.getsockname()[1], node, connections):
+            bare = [listener.accept()[0] for _ in range(connections)]
+            for connected in bare:
+                connected.setblocking(False)
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield node, bare
+            for connected in bare:
+                connected.close()
+
+
+@asynccontextmanager
+async def _drain(bare_port: int, node: Node, connections: int) -> AsyncIterator[None]:
+    assert node.websocket_address is not None
+    arguments = [str(argument) for argument in (bare_port, node.websocket_address.port, connections, TOPIC)]
+    command = [sys.executable, "-m", "tests.bench.drain", *arguments]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(CONNECT_S):
+            assert await process.stdout.receive_some() == b"ready\n"
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await process.stdin.aclose()
+            with trio.move_on_after(5.0):
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
