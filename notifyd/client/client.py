@@ -3,7 +3,7 @@
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from math import inf
 from typing import Any
 
@@ -107,13 +107,17 @@ class Client:
         """Publish `data`; return its position where the topic keeps history.
 
         It carries a key (one is made where none is given), so it is accepted once, however often it has to be sent.
-        With `echo=False` this client's own subscription does not get it. Cancelled, it may or may not have been
-        accepted. Raises AnswerLost when the connection was away for so long after it had left that repeating it might
-        double it.
+        With `echo=False` this client's own subscription does not get it, unless a reconnect replays it. Cancelled, it
+        may or may not have been accepted. Raises AnswerLost when the connection was away for so long after it had left
+        that repeating it might double it.
         """
         check_data(data)
         request = Publish(topic=topic, data=data, key=key or secrets.token_urlsafe(16), echo=echo)
-        return await self._ask(request, Published, repeatable_s=REPEATABLE_S)
+        with nullcontext() if echo else self._session.silence(topic) as silence:
+            published = await self._ask(request, Published, repeatable_s=REPEATABLE_S)
+            if silence is not None:
+                silence.append(published)
+            return published
 
     @asynccontextmanager
     async def subscribe(

@@ -51,6 +51,8 @@ class Feed:
         self._active = False
         self._behind = False
         self._newest: Position | None = None
+        self._held: deque[Message | Gap] = deque()
+        self._silences = 0
         self._events: deque[FeedEvent] = deque()
         self._failure: Exception | None = None
         self._arrived = trio.Event()
@@ -117,11 +119,14 @@ class Feed:
         self._begun.set()
 
     def pause(self) -> None:
-        """Take nothing more until `begin`: the connection is gone."""
+        """Take nothing more until `begin`: the connection is gone, and what was held will come again."""
         self._active = False
+        self._held.clear()
 
     def end(self, failure: Exception) -> None:
         """Let iteration raise after what is there."""
+        self._silences = 0
+        self._release()
         if self._behind and self._newest is not None:
             self._add(self._track.jump(self._newest, "slow"))
         self._behind = self._active = False
@@ -141,14 +146,35 @@ class Feed:
         elif self._is_behind():
             self._let_go(push)
         else:
-            self._add(self._track.take(push) if isinstance(push, Message) else self._track.take_gap(push))
+            self._held.append(push)
+            self._release()
+
+    # --- publishes that are not echoed -------------------------------------------------------------------------------
+
+    def expect_silence(self) -> None:
+        """Hold back what comes after a jump: it may be the offset of a publish that is under way, not to be echoed."""
+        self._silences += 1
+
+    def end_silence(self, position: Position | None) -> None:
+        """Take the position of such a publish, None where it is not known; what was held back is judged by it."""
+        self._silences = max(0, self._silences - 1)
+        if position is not None:
+            self._track.pass_over(position)
+        self._release()
+
+    def _release(self) -> None:
+        while self._held and not (self._silences and self._track.jumps(self._held[0])):
+            event = self._held.popleft()
+            self._add(self._track.take(event) if isinstance(event, Message) else self._track.take_gap(event))
 
     # --- falling behind and catching up ------------------------------------------------------------------------------
 
     def _is_behind(self) -> bool:
-        if not self._behind and len(self._events) >= self.queue_messages:
+        if not self._behind and len(self._events) + len(self._held) >= self.queue_messages:
             self._behind = True
-            self._newest = None
+            self._newest = position_of(self._held[-1]) if self._held else None
+            self._held.clear()
+            self._arrived.set()
         return self._behind
 
     def _let_go(self, event: Message | Gap) -> None:

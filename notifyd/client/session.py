@@ -1,13 +1,16 @@
 """What outlives a connection: the session's name and its feeds. Decides what a new connection has to ask for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import UNSET
 
 from notifyd.client.feed import QUEUE_MESSAGES, Acknowledge, Feed, Push, ReadHistory
+from notifyd.client.track import position_of
 from protocol.errors import ErrorCode, RequestError
-from protocol.messages import Connected, Since
+from protocol.messages import Connected, Published, Since
 from protocol.position import Position
 from protocol.topics import check_topic
 
@@ -85,6 +88,20 @@ class ClientSession:
             return False
         del self.feeds[feed.topic]
         return True
+
+    @contextmanager
+    def silence(self, topic: str) -> Iterator[list[Published]]:
+        """Let the topic's feed expect a publish that is not echoed; put the answer into the list where there is one."""
+        answers: list[Published] = []
+        feed = self.feeds.get(topic)
+        if feed is None:
+            yield answers
+            return
+        feed.expect_silence()
+        try:
+            yield answers
+        finally:
+            feed.end_silence(position_of(answers[0]) if answers else None)
 
     def welcome(self, reply: Connected) -> Plan:
         """Take the server's word for the session, begin the feeds it restored, and plan the rest.

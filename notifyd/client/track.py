@@ -5,7 +5,7 @@ Source: spec/wire.md, "Positions" and "Recovery".
 
 from msgspec import UNSET
 
-from protocol.messages import Entry, Gap, HistoryReply, Message, Restored, Since, Subscribed
+from protocol.messages import Entry, Gap, HistoryReply, Message, Published, Restored, Since, Subscribed
 from protocol.position import Continuity, Position
 
 Arrival = Message | Gap
@@ -22,6 +22,7 @@ class Track:
         self.position: Position | None = since if isinstance(since, Position) else None
         self._since = since
         self._begun = False
+        self._silent: set[Position] = set()
 
     @property
     def since(self) -> Since:
@@ -52,6 +53,8 @@ class Track:
         arrived, last = position_of(message), self.position
         if arrived is None:
             return [message]
+        if arrived in self._silent:
+            return []
         gaps: list[Gap] = []
         if last is not None:
             continuity = last.judge(arrived)
@@ -59,8 +62,32 @@ class Track:
                 return []
             if continuity is not Continuity.NEXT:
                 gaps = self._missing(last, Position(arrived.epoch, arrived.offset - 1), "skipped")
-        self.position = arrived
+        self._advance(arrived)
         return [*gaps, message]
+
+    def jumps(self, event: Arrival) -> bool:
+        """Whether taking this now would find offsets missing that nobody announced."""
+        position = position_of(event)
+        return (
+            isinstance(event, Message)
+            and position is not None
+            and self.position is not None
+            and self.position.judge(position) is Continuity.GAP
+        )
+
+    def pass_over(self, position: Position) -> None:
+        """Take note of an offset that the server leaves out: a publish of this client's own, not to be echoed."""
+        self._silent.add(position)
+        if self.position is not None:
+            self._advance(self.position)
+
+    def _advance(self, position: Position) -> None:
+        """Stand at `position`, or further where nothing but own publishes follows."""
+        if self._silent:
+            while (following := Position(position.epoch, position.offset + 1)) in self._silent:
+                position = following
+            self._silent = {silent for silent in self._silent if position.judge(silent) is Continuity.GAP}
+        self.position = position
 
     def take_gap(self, gap: Gap) -> list[Arrival]:
         """Take a gap that the server told, as far as it is news."""
@@ -118,9 +145,9 @@ class Track:
         return Gap(topic=self.topic, first=0, last=0, reason=reason)
 
 
-def position_of(event: Message | Gap) -> Position | None:
-    """Return the position a message has, or a gap ends at; None without history."""
-    return _position(event.epoch, event.offset if isinstance(event, Message) else event.last)
+def position_of(event: Message | Gap | Published) -> Position | None:
+    """Return the position a message has or was given, or a gap ends at; None without history."""
+    return _position(event.epoch, event.last if isinstance(event, Gap) else event.offset)
 
 
 def _position(epoch: object, offset: object) -> Position | None:

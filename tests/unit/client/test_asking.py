@@ -15,6 +15,7 @@ from protocol.messages import (
     Error,
     History,
     HistoryReply,
+    Message,
     Publish,
     Published,
     Refresh,
@@ -218,6 +219,40 @@ async def test_data_that_cannot_be_carried_is_refused_before_it_leaves(
             await client.call("m", data)
         await peer.nothing_comes()
         assert client.state is ConnectionState.CONNECTED
+
+
+async def test_publishes_that_are_not_echoed_are_no_gaps(
+    server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def serve() -> None:
+        peer = await server.accept_connected()
+        await peer.admit(offset=0)
+        await answer(peer, 1, before=(), after=(2,))
+        await answer(peer, 3, before=(4, 5), after=(6,))
+        await answer(peer, 8, before=(7, 9), after=())
+        request = await peer.expect(Publish)
+        await peer.push(11)
+        await peer.refuse(request, 403)
+        await answer(peer, 12, before=(), after=(13,))
+
+    async def answer(peer: Peer, offset: int, *, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        request = await peer.expect(Publish)
+        await peer.push(*before)
+        await peer.send(Published(id=request.id or 0, topic="a", epoch=EPOCH, offset=offset))
+        await peer.push(*after)
+
+    nursery.start_soon(serve)
+    async with server.client() as client, client.subscribe("a") as messages:
+        for _ in range(3):
+            await client.publish("a", 1, echo=False)
+        with pytest.raises(RequestError):
+            await client.publish("a", 1, echo=False)
+        await client.publish("a", 1, echo=False)
+        events = [await anext(messages) for _ in range(9)]
+        assert [event.offset if isinstance(event, Message) else event.reason for event in events] == [
+            *(2, 4, 5, 6, 7, 9),
+            *("skipped", 11, 13),
+        ]
 
 
 # --- call, refresh ---------------------------------------------------------------------------------------------------

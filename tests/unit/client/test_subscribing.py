@@ -1,5 +1,6 @@
 """Subscriptions over reconnects, slow consumers, sessions from an earlier process, acknowledgements."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from protocol.messages import (
     Joined,
     Left,
     Message,
+    Publish,
+    Published,
     Restored,
     Subscribe,
     Subscribed,
@@ -667,6 +670,37 @@ async def test_a_slow_consumer_learns_at_the_end_what_it_did_not_get(
             assert await seen(messages, 3) == [1, 2, (3, 4, "slow")]
             with pytest.raises(SubscriptionEnded, match="unsubscribed"):
                 await anext(messages)
+
+
+async def test_what_waits_for_an_own_publish_is_bounded_and_comes_again(
+    device_server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Offset 1 may be the publish's own: what follows waits for its answer, up to the feed's bound."""
+    async with device_server.client() as client:
+        peer = await device_server.accept_connected()
+
+        async def serve() -> None:
+            nonlocal peer
+            await peer.admit(offset=0)
+            await peer.expect(Publish)
+            await peer.push(2, 3, 4)
+            await page(peer, 1, 2)
+            await page(peer, 3, 4)
+            await trio.testing.wait_all_tasks_blocked()
+            await peer.push(6)
+            await trio.testing.wait_all_tasks_blocked()
+            await peer.end()
+            peer = await device_server.accept()
+            hello = await peer.welcome(resumed=True, topics={"a": restored(6, recovered=True)})
+            assert hello.positions == {"a": at(4)}
+            await peer.push(5, 6)
+            request = await peer.expect(Publish)
+            await peer.send(Published(id=request.id or 0, topic="a", epoch=EPOCH, offset=1))
+
+        nursery.start_soon(serve)
+        async with client.subscribe("a", queue_messages=2) as messages, trio.open_nursery() as inner:
+            inner.start_soon(partial(client.publish, "a", "mine", echo=False))
+            assert await seen(messages, 6) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_several_tasks_share_a_subscription(

@@ -163,6 +163,30 @@ def test_pages_of_history() -> None:
     assert track.take_page(HistoryReply(id=1, topic="a", messages=[], more=False)) == []
 
 
+def test_offsets_of_own_publishes_that_are_not_echoed() -> None:
+    track = begun("latest", subscribed(5))
+    assert track.jumps(message(7))
+    track.pass_over(at(6))
+    assert track.position == at(6)
+    assert not track.jumps(message(7))
+    track.pass_over(at(9))
+    track.pass_over(at(8))
+    assert track.position == at(6)
+    assert track.take(message(7)) == [message(7)]
+    assert track.position == at(9)
+    track.pass_over(at(12))
+    assert track.take_page(page(10, 11, 12, 13)) == [message(10), message(11), message(13)]
+    track.pass_over(at(20))
+    assert track.take(message(20)) == []
+    assert track.take(message(1, "e2")) == [unnamed("epoch"), message(1, "e2")]
+    assert not track.jumps(gap(9, 10, "slow", "e2"))
+    unknown = Track("a", "latest")
+    unknown.pass_over(at(3))
+    assert unknown.position is None
+    assert unknown.take(message(2)) == [message(2)]
+    assert unknown.position == at(3)
+
+
 def test_jumps() -> None:
     track = Track("a", "latest")
     assert track.jump(at(3), "slow") == [unnamed("slow")]
