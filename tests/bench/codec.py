@@ -35,7 +35,8 @@ def measure(*, quick: bool) -> list[Result]:
 
 
 def _compare(name: str, ours: Action, construct: Action, *, quick: bool) -> Result:
-    rounds = [(_cost_us(ours, 20_000 if not quick else 4_000), _cost_us(construct, 1_000)) for _ in range(ROUNDS)]
+    times = 1_000 if quick else 5_000
+    rounds = [(_cost_us(ours, 5 * times), _cost_us(construct, times)) for _ in range(ROUNDS)]
     return compare(name, "us", "Construct", rounds, target=5.0)
 
 

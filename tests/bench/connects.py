@@ -16,6 +16,7 @@ import trio
 
 from notifyd.auth.tokens import Signer
 from notifyd.settings import AuthSettings, Secret, TokenKey
+from tests.bench.lines import read_line
 from tests.bench.result import Result
 from tests.reliability.node_process import running_node
 from tests.reliability.raw_clients import UPGRADE, RawWebSocket, masked
@@ -42,7 +43,7 @@ Connect = Callable[[], Awaitable[RawWebSocket]]
 
 async def measure(*, quick: bool) -> list[Result]:
     """Connect clients to a node, then to the bare library."""
-    clients = 300 if quick else 1500
+    clients = 200 if quick else 1500
     async with running_node(_with_token_key()) as node:
         request = _with_token(UPGRADE)
         ours_us = await _cost_us(node.process.pid, clients, lambda: _subscribed(node.ports["websocket"], request))
@@ -115,7 +116,7 @@ async def _stock_server() -> AsyncIterator[tuple[int, int]]:
     assert process.stdout is not None
     try:
         with trio.fail_after(START_S):
-            port = int(await process.stdout.receive_some())
+            port = int(await read_line(process.stdout))
         yield process.pid, port
     finally:
         process.kill()

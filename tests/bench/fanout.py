@@ -18,6 +18,7 @@ from notifyd.model import Notification
 from notifyd.node import Node, open_node
 from notifyd.settings import Overflow, load
 from protocol.framing import Form
+from tests.bench.lines import read_line
 from tests.bench.result import Result, compare
 
 TOPIC = "orders:status"
@@ -31,7 +32,7 @@ READ_AWAY_S = 0.02
 
 async def measure(*, quick: bool) -> list[Result]:
     """Hand out single messages, then `JOINED` at once; each time by the hub, then by the bare loop."""
-    connections, rounds = (400, 15) if quick else (1000, 60)
+    connections, rounds = (250, 15) if quick else (1000, 60)
     async with _serving(connections) as (node, bare):
         single = [(await _by_hub_us(node, 1), await _by_loop_us(node, bare, 1)) for _ in range(rounds)]
         joined = [(await _by_hub_us(node, JOINED), await _by_loop_us(node, bare, JOINED)) for _ in range(rounds)]
@@ -99,7 +100,7 @@ async def _drain(bare_port: int, node: Node, connections: int) -> AsyncIterator[
     assert process.stdout is not None
     try:
         with trio.fail_after(CONNECT_S):
-            assert await process.stdout.receive_some() == b"ready\n"
+            assert await read_line(process.stdout) == b"ready"
         yield
     finally:
         with trio.CancelScope(shield=True):

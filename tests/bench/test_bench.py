@@ -9,34 +9,58 @@ from typing import Any
 
 import pytest
 
-RUN_S = 50.0
+from tests.bench.__main__ import MEASUREMENTS, main
+from tests.bench.result import Result, compare, table
 
 
-def run_bench(tmp_path: Path, *arguments: str) -> list[dict[str, Any]]:
+def run_bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     """Run `python -m tests.bench` by itself: what is measured must not be traced for coverage."""
     figures = tmp_path / "figures.json"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-m", "tests.bench", *arguments, "--json", str(figures)]
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=RUN_S)
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert finished.returncode in (0, 1), finished.stderr
-    assert "ratio" in finished.stdout
-    return list(json.loads(figures.read_text()))
+    return {result["name"]: result for result in json.loads(figures.read_text())}
 
 
-@pytest.mark.parametrize("measurement", ["codec", "fanout", "idle", "connects"])
-def test_a_quick_measurement_meets_half_of_its_targets(tmp_path: Path, measurement: str) -> None:
-    for result in run_bench(tmp_path, "--quick", measurement):
-        assert result["ratio"] >= result["target"] / 2, result
+def missed(results: dict[str, Any], share: float) -> list[str]:
+    """Name the results whose ratio is below this share of their target."""
+    return [
+        f"{name}: {result['ratio']:.2f} instead of {result['target']}"
+        for name, result in results.items()
+        if result["ratio"] < result["target"] * share
+    ]
+
+
+@pytest.mark.guard(180)
+def test_quick_measurements_meet_half_of_their_targets(tmp_path: Path) -> None:
+    results = run_bench(tmp_path, "--quick")
+    assert len(results) >= 2 * len(MEASUREMENTS) - 1
+    assert missed(results, 0.5) == []
 
 
 @pytest.mark.bench
 def test_the_targets_are_met(tmp_path: Path) -> None:
-    for result in run_bench(tmp_path):
-        assert result["ratio"] >= result["target"], result
+    assert missed(run_bench(tmp_path), 1.0) == []
 
 
-def test_an_unknown_measurement_is_named() -> None:
-    command = [sys.executable, "-m", "tests.bench", "fan-out"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RUN_S)
-    assert finished.returncode == 2
-    assert "'fan-out'" in finished.stderr
+def test_an_unknown_measurement_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "fan-out"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "'fan-out'" in capsys.readouterr().err
+
+
+def test_a_comparison_is_that_of_the_median_round() -> None:
+    result = compare("x", "us", "y", [(1.0, 10.0), (5.0, 10.0), (2.0, 10.0)], target=4.0)
+    assert (result.figure, result.reference, result.ratio, result.verdict) == (2.0, 10.0, 5.0, "ok")
+
+
+def test_the_table_says_what_was_missed() -> None:
+    results = [Result("a", "us", 2.0, 1.0, "b", target=1.0), Result("long name", "KB", 1.0, 2.0, "c")]
+    assert table(results).splitlines() == [
+        "what       notifyd  reference     ratio  target",
+        "a          2.00 us    1.00 us  b   0.50  >= 1    MISSED",
+        "long name  1.00 KB    2.00 KB  c   2.00",
+    ]
