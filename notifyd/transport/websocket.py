@@ -183,12 +183,15 @@ async def open_websocket(
     """Answer a judged upgrade request and return the open WebSocket.
 
     `head` is the request as trio-websocket is to see it, `trailing` what came behind it. trio-websocket's reader task
-    runs in `nursery`.
+    runs in `nursery`. Raises StreamBroken when the peer does not wait for the answer.
     """
     guard = FrameGuard(limit_bytes)
     guarded = GuardedStream(stream, guard, head, trailing, on_bytes)
     request = await wrap_server_stream(nursery, guarded, max_message_size=_UNLIMITED)
-    websocket = await request.accept(subprotocol=subprotocol)
+    try:
+        websocket = await request.accept(subprotocol=subprotocol)
+    except ConnectionClosed:
+        raise StreamBroken("the peer left before its upgrade was answered") from None
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
     return WebSocketTransport(websocket, guarded, guard, form)
 
