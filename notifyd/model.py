@@ -1,12 +1,9 @@
 """The nouns that every part of a node shares."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NewType
 
 import msgspec
-import trio
 
 from protocol.position import Position
 from protocol.topics import Pattern
@@ -48,15 +45,3 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     position: Position | None = None
     sender: str | None = None
     origin: SessionId | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The two clocks of a node: one for measuring, one for telling the time to others. Tests hand in their own."""
-
-    monotonic_s: Callable[[], float] = field(default=trio.current_time)
-    unix_s: Callable[[], float] = field(default=time.time)
-
-    def unix_ms(self) -> int:
-        """Return the time of day in milliseconds since the Unix epoch."""
-        return int(self.unix_s() * 1000)

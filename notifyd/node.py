@@ -14,6 +14,7 @@ from notifyd.auth.api_keys import ApiKeys
 from notifyd.auth.tokens import Verifier
 from notifyd.broker.base import Broker, Deliver
 from notifyd.broker.memory import MemoryBroker
+from notifyd.clock import Clock
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.connection.drain import drain
 from notifyd.errors import ConfigurationError
@@ -22,7 +23,6 @@ from notifyd.listeners import device, websocket
 from notifyd.listeners.accept import ClientListener
 from notifyd.listeners.http.hub_backend import HubBackend
 from notifyd.listeners.http.listener import HttpListener
-from notifyd.model import Clock
 from notifyd.policy.admission import Admission
 from notifyd.settings import Address, Settings
 from notifyd.supervision import Branch, open_branch
@@ -100,6 +100,8 @@ class Node:
         fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
         kept = {name: getattr(old, name) for name in FIXED_SECTIONS}
         self.context.reload(msgspec.structs.replace(settings, **kept))
+        if self._http is not None:
+            self._http.reload(ApiKeys(settings.auth.api_keys))
         return fixed
 
     def problems(self) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Protocol
 import msgspec
 import trio
 
+from notifyd.clock import Clock
 from notifyd.errors import NotifydError
 from notifyd.events import Events
-from notifyd.model import Clock
 from protocol.backoff import Backoff
 from protocol.connecting import Connecting, ConnectionState, Trigger
 

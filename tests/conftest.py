@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
-from notifyd.model import Clock
+from notifyd.clock import Clock
 from tests.recorded_events import RecordedEvents
 from tests.stuck import guarded
 

@@ -25,7 +25,8 @@ FLOORS = {
     "notifyd.settings": 1,
     "notifyd.policy": 1,
     "notifyd.auth": 1,
-    # Who listens to what, where messages live.
+    # What time it is; who listens to what, where messages live.
+    "notifyd.clock": 2,
     "notifyd.broker": 2,
     "notifyd.hub": 2,
     # The socket, and the life of one client.

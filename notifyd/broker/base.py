@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import trio
-
 import msgspec
+import trio
 
 from notifyd.model import Notification, SessionId
 from protocol.messages import Member
@@ -28,7 +27,7 @@ class Retention:
     ttl_s: float
 
 
-class Published(msgspec.Struct, frozen=True, gc=False):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """An accepted publish.
 
     `scope` is "node" where only this node's clients could be reached; `repeated` says that the key was known.
@@ -81,7 +80,7 @@ class Broker(Protocol):
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
-    ) -> Published:
+    ) -> Accepted:
         """Accept a message: append it, give it a position and hand it to every node's `deliver`, in one step.
 
         A `key` seen on the topic within five minutes gets the first answer again, and nothing is delivered.

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from notifyd.auth.tokens import Verifier
+from notifyd.clock import Clock
 from notifyd.connection.connections import Connections
 from notifyd.events import Events
 from notifyd.hub.hub import Hub
-from notifyd.model import Clock
 from notifyd.policy.token_bucket import TokenBucket
 from notifyd.settings import Rate, Settings
 

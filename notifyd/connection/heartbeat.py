@@ -2,7 +2,7 @@
 
 from math import inf
 
-from notifyd.model import Clock
+from notifyd.clock import Clock
 from notifyd.settings import HeartbeatSettings
 from protocol.codec import FrameType, encode_heartbeat
 from protocol.errors import CloseCode, ErrorCode, RemoteProtocolError, RequestError

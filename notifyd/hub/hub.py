@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from notifyd.broker.base import Broker, Deliver, Page, Published, SessionRecord
+from notifyd.broker.base import Accepted, Broker, Deliver, Page, SessionRecord
+from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.hub.delivery import Delivery
@@ -16,7 +17,7 @@ from notifyd.hub.fanout import Fanout
 from notifyd.hub.interest import Interest
 from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
-from notifyd.model import Clock, SessionId
+from notifyd.model import SessionId
 from notifyd.settings import Settings
 from protocol.errors import ErrorCode, RequestError
 from protocol.messages import Joined, Left, Member
@@ -56,7 +57,7 @@ class Hub:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
-    ) -> Published:
+    ) -> Accepted:
         """Accept a message and hand it to every subscriber; see Broker.publish. `data` must have been checked."""
         retention = retention_of(self._settings.policy_for(topic))
         return await self.broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)

@@ -15,8 +15,10 @@ from notifyd.connection.life import serve_client
 from notifyd.connection.limits import CONNECT_BYTES
 from notifyd.connection.transport import Opened
 from notifyd.errors import StreamBroken
+from notifyd.listeners.http.guard import host_name
 from notifyd.model import Identity
 from notifyd.policy.origin import OriginPolicy
+from notifyd.settings import Address
 from notifyd.transport.request_head import HeadError, HeadReader, RequestHead, response
 from notifyd.transport.stream import ByteStream, SocketStream
 from notifyd.transport.tls import TlsStream
@@ -63,9 +65,7 @@ class WebSocketServer:
         is_echo = head.path == ECHO_PATH and self._context.settings.debug.echo
         if head.path != PATH and not is_echo:
             raise HeadError(404, "not_found", f"nothing is served at this path; WebSocket clients connect to {PATH}")
-        origins = OriginPolicy(self._context.settings.auth.origins, self._own_ports)
-        if not origins.allows_headers(head.origins, head.host, self._tls is not None):
-            raise HeadError(403, "forbidden", "this Origin is not allowed; see auth.origins in the configuration")
+        self._check_origin(head)
         subprotocol = _choose_subprotocol(head)
         identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(head)
         transport = await open_websocket(
@@ -78,6 +78,23 @@ class WebSocketServer:
             on_bytes=_ignore if is_echo else connection.heard,
         )
         return Opened(transport, identity, hello, topics, _echo if is_echo else None)
+
+    def _check_origin(self, head: RequestHead) -> None:
+        """Refuse a browser's page from elsewhere.
+
+        A page can let its own name point to loopback and then be of the same host (DNS rebinding): where nothing but
+        that rule stands between a page and this node, the host must be a name of this machine.
+        """
+        settings = self._context.settings
+        origins = OriginPolicy(settings.auth.origins, self._own_ports)
+        if not origins.allows_headers(head.origins, head.host, self._tls is not None):
+            raise HeadError(403, "forbidden", "this Origin is not allowed; see auth.origins in the configuration")
+        listen = settings.listen.websocket
+        local_only = settings.auth.anonymous and settings.auth.origins is None and listen and listen.is_loopback
+        if local_only and head.origins and not Address(host_name(head.host), 0).is_loopback:
+            raise HeadError(
+                403, "forbidden", "this Host is no name of this machine; see auth.origins to allow its pages"
+            )
 
     def _judge_query(self, head: RequestHead) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
         """Read credentials, topics, session and heartbeat; who needs to send `connect` gets no identity here."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from notifyd.model import Clock
+from notifyd.clock import Clock
 from notifyd.telemetry.log import Log
 from notifyd.telemetry.metrics import Metrics
 from notifyd.telemetry.repeats import Repeats

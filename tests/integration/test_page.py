@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from notifyd.auth.tokens import Signer
-from notifyd.model import Clock
+from notifyd.clock import Clock
 from notifyd.node import Node, open_node
 from notifyd.settings import Address, AuthSettings, ListenSettings, Secret, Settings, TokenKey
 from tests.chromium import EXECUTABLE, Browser, open_browser

@@ -25,13 +25,13 @@ import trio
 from trio.testing import MockClock
 
 from notifyd.auth.tokens import Signer, Verifier
+from notifyd.clock import Clock
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.hub.hub import Hub
 from notifyd.hub.interest import LINGER_S
 from notifyd.listeners.device import device_server
 from notifyd.listeners.websocket import websocket_server
-from notifyd.model import Clock
 from notifyd.policy.admission import Admission
 from notifyd.settings import AuthSettings, NodeSettings, Secret, Settings, TokenKey, TopicPolicy
 from protocol.topics import Pattern

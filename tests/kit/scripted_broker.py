@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import trio
 
-from notifyd.broker.base import Deliver, Page, Published, Retention, SessionRecord
+from notifyd.broker.base import Accepted, Deliver, Page, Retention, SessionRecord
 from notifyd.broker.memory import MemoryBroker
-from notifyd.model import Clock, Notification, SessionId
+from notifyd.clock import Clock
+from notifyd.model import Notification, SessionId
 from protocol.messages import Member
 from protocol.position import Position
 
@@ -116,7 +117,7 @@ class ScriptedBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
-    ) -> Published:
+    ) -> Accepted:
         await self._meet("publish", topic)
         return await self._broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
 

@@ -7,9 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable, ListenError
 from notifyd.events import NoEvents
-from notifyd.model import Clock
 from notifyd.supervision import (
     ERROR_CHARACTERS,
     STEADY_S,

@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 import trio
 
-from notifyd.broker.base import Deliver, Page, Published, Retention, SessionRecord
+from notifyd.broker.base import Accepted, Deliver, Page, Retention, SessionRecord
 from notifyd.broker.memory.histories import Histories
 from notifyd.broker.memory.history import pack
 from notifyd.broker.memory.keys import Keys, key_name
-from notifyd.broker.memory.presence import Presence
+from notifyd.broker.memory.presence import PresenceLists
 from notifyd.broker.memory.sessions import Sessions
-from notifyd.model import Clock, Notification, SessionId
+from notifyd.clock import Clock
+from notifyd.model import Notification, SessionId
 from protocol.messages import Member
 from protocol.position import Position
 
@@ -57,7 +58,7 @@ class MemoryBroker:
         self._interest: set[str] = set()
         self._histories = Histories(memory_bytes=memory_bytes, idle_limit=idle_topics)
         self._keys = Keys(key_limit)
-        self._presence = Presence()
+        self._presence = PresenceLists()
         self._sessions = Sessions(session_limit, self._histories)
 
     @property
@@ -87,7 +88,7 @@ class MemoryBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
-    ) -> Published:
+    ) -> Accepted:
         """Append, give a position and deliver, in one step without a checkpoint.
 
         Raises BrokerUnavailable, and nothing has happened, when a new `key` cannot be remembered. A publish that keeps
@@ -110,7 +111,7 @@ class MemoryBroker:
             self._keys.remember(name, position, now_s)
         if topic in self._interest:
             self._deliver((Notification(topic, data, time_ms, position, sender, origin),))
-        return Published(position)
+        return Accepted(position)
 
     async def subscribe(self, topic: str) -> None:
         """Deliver this topic's messages from now on, and remember its position as long."""

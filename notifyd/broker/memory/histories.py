@@ -5,12 +5,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from notifyd.broker.base import Page, Retention
-from notifyd.broker.memory.history import History
+from notifyd.broker.memory.history import SWEEP_SLICE, TopicHistory
 from notifyd.broker.memory.oldest import OldestFirst
 from protocol.position import Position
-
-SWEEP_SLICE = 1000
-"""Topics looked at between two chances for other tasks to run: well below a millisecond."""
 
 
 class Histories:
@@ -25,7 +22,7 @@ class Histories:
         self.kept_bytes = 0
         self._memory_bytes = memory_bytes
         self._idle_limit = idle_limit
-        self._histories: dict[str, History] = {}
+        self._histories: dict[str, TopicHistory] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._holds: dict[str, int] = {}
         self._by_age = OldestFirst()
@@ -34,7 +31,7 @@ class Histories:
         """Keep a message, as `pack` wrote it, and return its position. `retention` must ask for history."""
         history = self._histories.get(topic)
         if history is None:
-            history = self._histories[topic] = History(topic, retention)
+            history = self._histories[topic] = TopicHistory(topic, retention)
         history.retention = retention
         before_bytes = history.kept_bytes
         position = history.append(now_s, packed)
@@ -60,7 +57,7 @@ class Histories:
                 self._trim(history, retention, now_s)
             return Page((), None, continuous=since == "latest", more=False)
         if history is None:
-            history = self._histories[topic] = History(topic, retention)
+            history = self._histories[topic] = TopicHistory(topic, retention)
         self._trim(history, retention, now_s)
         return history.read(since, limit)
 
@@ -97,7 +94,7 @@ class Histories:
             if number % SWEEP_SLICE == 0:
                 yield
 
-    def _trim(self, history: History, retention: Retention, now_s: float) -> None:
+    def _trim(self, history: TopicHistory, retention: Retention, now_s: float) -> None:
         history.retention = retention
         self.kept_bytes -= history.kept_bytes
         history.trim(now_s)
@@ -114,7 +111,7 @@ class Histories:
             if not history.kept_bytes:
                 self._settle(history)
 
-    def _settle(self, history: History) -> None:
+    def _settle(self, history: TopicHistory) -> None:
         """Put a topic where it belongs after it began or ceased to keep messages, was used or was released."""
         topic = history.topic
         if history.kept_bytes:

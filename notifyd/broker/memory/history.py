@@ -24,6 +24,9 @@ MESSAGE_OVERHEAD_BYTES = 160
 HISTORY_OVERHEAD_BYTES = 1536
 """What it spends on a topic while messages are kept: an empty deque, this object, its names and its places in line."""
 
+SWEEP_SLICE = 1000
+"""Expired things looked at between two chances for other tasks to run: well below a millisecond."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Any, int, str | None, str | None]).decode
 
@@ -35,7 +38,7 @@ def pack(data: Any, time_ms: int, sender: str | None, origin: SessionId | None) 
     return _encode((data, time_ms, sender, origin))
 
 
-class History:
+class TopicHistory:
     """Positions of one topic and the messages kept of it.
 
     `top` is the newest offset given. The messages kept are always the newest ones without a hole: everything at or

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NewType
 
-from notifyd.broker.base import Published
+from notifyd.broker.base import Accepted
+from notifyd.broker.memory.history import SWEEP_SLICE
 from notifyd.errors import BrokerUnavailable
 from protocol.position import Position
 
@@ -14,9 +15,6 @@ KEY_TTL_S = 300.0
 
 DIGEST_BYTES = 16
 """A key is remembered by its digest, so that a long one costs no more; two keys never meet by accident."""
-
-SWEEP_SLICE = 1000
-"""Keys forgotten between two chances for other tasks to run: well below a millisecond."""
 
 KeyName = NewType("KeyName", bytes)
 """A key and its topic in one."""
@@ -42,7 +40,7 @@ class Keys:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def answer(self, name: KeyName, now_s: float) -> Published | None:
+    def answer(self, name: KeyName, now_s: float) -> Accepted | None:
         """Return the first answer to a known key; None for a new one, which there is then room for.
 
         Raises BrokerUnavailable for a new one that could not be remembered.
@@ -50,7 +48,7 @@ class Keys:
         while self._forget(now_s):
             continue
         if name in self._positions:
-            return Published(self._positions[name], repeated=True)
+            return Accepted(self._positions[name], repeated=True)
         if len(self._positions) >= self._limit:
             until_room_s = self._ages[0][0] + KEY_TTL_S - now_s
             raise BrokerUnavailable(f"{self._limit} idempotency keys are in use; no new one fits", until_room_s)

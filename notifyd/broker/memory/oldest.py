@@ -3,7 +3,7 @@
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 
-from notifyd.broker.memory.history import History
+from notifyd.broker.memory.history import TopicHistory
 
 COMPACT_ENTRIES = 1024
 """Below so many entries the queue is not searched for topics that lost their messages otherwise."""
@@ -19,14 +19,14 @@ class OldestFirst:
     """
 
     def __init__(self) -> None:
-        self._entries: list[tuple[float, int, History]] = []
+        self._entries: list[tuple[float, int, TopicHistory]] = []
         self._serial = count()
         self._compact_at = COMPACT_ENTRIES
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, history: History) -> None:
+    def add(self, history: TopicHistory) -> None:
         """Take in a topic that has begun to keep messages; one that is here already stays where it is."""
         if history.queued:
             return
@@ -35,7 +35,7 @@ class OldestFirst:
         history.queued = True
         heappush(self._entries, self._entry(history))
 
-    def oldest(self) -> History:
+    def oldest(self) -> TopicHistory:
         """Return the topic that keeps the oldest message of all. At least one message must be kept somewhere."""
         while True:
             seen_s, _, history = self._entries[0]
@@ -47,7 +47,7 @@ class OldestFirst:
             else:
                 return history
 
-    def _entry(self, history: History) -> tuple[float, int, History]:
+    def _entry(self, history: TopicHistory) -> tuple[float, int, TopicHistory]:
         return history.oldest_s, next(self._serial), history
 
     def _compact(self) -> None:

@@ -3,7 +3,7 @@
 from protocol.messages import Member
 
 
-class Presence:
+class PresenceLists:
     """Members by topic, in the order they joined. A topic without members leaves nothing behind."""
 
     def __init__(self) -> None:

@@ -6,10 +6,8 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from notifyd.broker.base import SessionRecord
+from notifyd.broker.memory.history import SWEEP_SLICE
 from notifyd.model import SessionId
-
-SWEEP_SLICE = 1000
-"""Sessions looked at between two chances for other tasks to run: well below a millisecond."""
 
 
 class Holder(Protocol):
@@ -22,7 +20,7 @@ class Holder(Protocol):
         """Take back one `hold`."""
 
 
-class Waiting(NamedTuple):
+class SavedSession(NamedTuple):
     """A session and when it is given up, in monotonic seconds."""
 
     record: SessionRecord
@@ -35,7 +33,7 @@ class Sessions:
     def __init__(self, limit: int, topics: Holder) -> None:
         self._limit = limit
         self._topics = topics
-        self._waiting: OrderedDict[SessionId, Waiting] = OrderedDict()
+        self._waiting: OrderedDict[SessionId, SavedSession] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -46,7 +44,7 @@ class Sessions:
         if len(self._waiting) >= self._limit:
             self._drop(next(iter(self._waiting)))
         kept = replace(record, positions=dict(record.positions))
-        self._waiting[record.session] = Waiting(kept, expires_s)
+        self._waiting[record.session] = SavedSession(kept, expires_s)
         for topic in kept.positions:
             self._topics.hold(topic)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from notifyd.broker.base import Published
+from notifyd.broker.base import Accepted
 from protocol.errors import RequestError
 from protocol.messages import HistoryReply, Key, Member
 from protocol.position import Position
@@ -59,10 +59,10 @@ class ConnectionInfo(msgspec.Struct, frozen=True):
 class Backend(Protocol):
     """A node, as its HTTP listener sees it."""
 
-    async def publish(self, publication: Publication) -> Published:
+    async def publish(self, publication: Publication) -> Accepted:
         """Accept one message; the topic's policy decides about history."""
 
-    async def publish_batch(self, publications: Sequence[Publication]) -> list[Published | RequestError]:
+    async def publish_batch(self, publications: Sequence[Publication]) -> list[Accepted | RequestError]:
         """Accept messages in order and let them leave together.
 
         The answer has one result an item; a refused item is a returned RequestError, and the ones after it go on.

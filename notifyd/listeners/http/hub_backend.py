@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from notifyd.broker.base import Published
+from notifyd.broker.base import Accepted
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
 from notifyd.errors import BrokerUnavailable
@@ -36,15 +36,15 @@ class HubBackend:
         self.metrics = metrics
         self._problems = problems
 
-    async def publish(self, publication: Publication) -> Published:
+    async def publish(self, publication: Publication) -> Accepted:
         """Accept one message."""
         published = await self._hub.publish(publication.topic, publication.data, key=publication.key)
         self._context.events.count("messages_published", transport="http")
         return published
 
-    async def publish_batch(self, publications: Sequence[Publication]) -> list[Published | RequestError]:
+    async def publish_batch(self, publications: Sequence[Publication]) -> list[Accepted | RequestError]:
         """Accept messages in order; the fan-out sends what they bring to a connection in one piece."""
-        results: list[Published | RequestError] = []
+        results: list[Accepted | RequestError] = []
         for publication in publications:
             try:
                 results.append(await self.publish(publication))

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from notifyd.broker.base import Published
+from notifyd.broker.base import Accepted
 from notifyd.listeners.http.answers import ErrorBody, error_body, json_answer
 from notifyd.listeners.http.backend import Backend, Publication
 from notifyd.listeners.http.body import read_json_body
@@ -92,11 +92,11 @@ def _read_items(body: bytes) -> Sequence[Raw]:
     return items
 
 
-def _item(publication: Publication, result: Published | RequestError) -> PublishAnswer | ErrorBody:
+def _item(publication: Publication, result: Accepted | RequestError) -> PublishAnswer | ErrorBody:
     return error_body(result) if isinstance(result, RequestError) else _answer(publication, result)
 
 
-def _answer(publication: Publication, published: Published) -> PublishAnswer:
+def _answer(publication: Publication, published: Accepted) -> PublishAnswer:
     position = published.position
     return PublishAnswer(
         topic=publication.topic,

@@ -13,7 +13,8 @@ from typing import Any
 from notifyd.broker.base import Broker, Page, Retention
 from notifyd.broker.memory import MemoryBroker
 from notifyd.broker.memory.keys import KEY_TTL_S
-from notifyd.model import Clock, Notification
+from notifyd.clock import Clock
+from notifyd.model import Notification
 from protocol.position import Position
 
 KINDS = ("memory",)

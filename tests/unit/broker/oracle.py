@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from notifyd.broker.base import Page, Published, Retention
+from notifyd.broker.base import Accepted, Page, Retention
 from notifyd.model import Notification
 from protocol.position import Position
 
@@ -53,7 +53,7 @@ class Oracle:
         seen = list(self.topic(name).seen) or [Position("unknown", 0)]
         return seen[choice % len(seen)]
 
-    def published(self, name: str, value: Any, retention: Retention, key: str | None, answer: Published) -> None:
+    def published(self, name: str, value: Any, retention: Retention, key: str | None, answer: Accepted) -> None:
         """Judge the answer to a publish, and take note of the message."""
         if key is not None:
             accepted_s, position = self._keys.get((name, key), (None, None))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from notifyd.broker.base import Published, Retention
+from notifyd.broker.base import Accepted, Retention
 from notifyd.model import SessionId
 from protocol.position import Position
 from tests.unit.broker.conformance import Trial, data_of
@@ -43,7 +43,7 @@ async def test_a_subscribed_topic_is_delivered_as_published(trial: Trial) -> Non
 
 async def test_a_topic_without_history_is_delivered_without_position(trial: Trial) -> None:
     await trial.broker.subscribe("a:b")
-    assert await trial.broker.publish("a:b", 1, NO_HISTORY) == Published(None)
+    assert await trial.broker.publish("a:b", 1, NO_HISTORY) == Accepted(None)
     await trial.delivered_all()
     assert [(message.data, message.position) for message in trial.delivered] == [(1, None)]
 
@@ -301,8 +301,8 @@ async def test_a_known_key_gets_the_first_answer_and_delivers_nothing(trial: Tri
 
 async def test_a_key_holds_without_history_too(trial: Trial) -> None:
     await trial.broker.subscribe("a:b")
-    assert await trial.broker.publish("a:b", 1, NO_HISTORY, key="k") == Published(None)
-    assert await trial.broker.publish("a:b", 1, NO_HISTORY, key="k") == Published(None, repeated=True)
+    assert await trial.broker.publish("a:b", 1, NO_HISTORY, key="k") == Accepted(None)
+    assert await trial.broker.publish("a:b", 1, NO_HISTORY, key="k") == Accepted(None, repeated=True)
     assert await trial.received() == [1]
 
 
@@ -319,7 +319,7 @@ async def test_a_key_outlives_its_message(trial: Trial) -> None:
     first = await trial.broker.publish("a:b", 1, trial.keep(1), key="k")
     await trial.publish("a:b", 2, history=1)
     again = await trial.broker.publish("a:b", 1, trial.keep(1), key="k")
-    assert again == Published(first.position, repeated=True)
+    assert again == Accepted(first.position, repeated=True)
 
 
 async def test_a_key_is_known_for_its_time_and_repeating_does_not_prolong_it(trial: Trial) -> None:

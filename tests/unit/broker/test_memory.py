@@ -11,8 +11,9 @@ from notifyd.broker.base import Retention, SessionRecord
 from notifyd.broker.memory import MemoryBroker
 from notifyd.broker.memory.history import HISTORY_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
 from notifyd.broker.memory.keys import KEY_TTL_S
+from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable
-from notifyd.model import Clock, Notification, SessionId
+from notifyd.model import Notification, SessionId
 from protocol.messages import Member
 from protocol.position import Position
 from tests.unit.broker.conformance import Trial, data_of, open_trial

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from notifyd.clock import Clock
 from notifyd.events import Events
-from notifyd.model import Clock
 from notifyd.telemetry import Telemetry
 from notifyd.telemetry.counters import COUNTERS
 from notifyd.telemetry.log import SECRET_FIELDS, WITHHELD, without_secrets

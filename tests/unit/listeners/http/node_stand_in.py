@@ -5,7 +5,7 @@ from typing import Literal
 
 import trio
 
-from notifyd.broker.base import Published
+from notifyd.broker.base import Accepted
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
 from notifyd.supervision import TreeNode
 from protocol.connecting import ConnectionState
@@ -50,18 +50,18 @@ class NodeStandIn:
         if self.failure is not None:
             raise self.failure
 
-    async def publish(self, publication: Publication) -> Published:
+    async def publish(self, publication: Publication) -> Accepted:
         await self._meet()
         if publication.topic in self.refused_topics:
             raise RequestError(ErrorCode.UNAVAILABLE, "not now", retry_after_s=1.5)
         self.published.append(publication)
         if publication.topic in self.local_topics:
-            return Published(None, "node")
-        return Published(Position("e1", len(self.published)))
+            return Accepted(None, "node")
+        return Accepted(Position("e1", len(self.published)))
 
-    async def publish_batch(self, publications: Sequence[Publication]) -> list[Published | RequestError]:
+    async def publish_batch(self, publications: Sequence[Publication]) -> list[Accepted | RequestError]:
         self.batches.append(len(publications))
-        results: list[Published | RequestError] = []
+        results: list[Accepted | RequestError] = []
         for publication in publications:
             try:
                 results.append(await self.publish(publication))
