@@ -145,7 +145,7 @@ def _outermost_json(text: str) -> str | None:
             if depth == 2:
                 copied = token.end()
             depth -= 1
-    return "".join(pieces) + text[copied:]
+    return "".join(pieces) + (text[copied:] if depth < 2 else "")
 
 
 def _outermost_msgpack(payload: bytes) -> bytes | None:
