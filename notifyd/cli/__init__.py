@@ -19,6 +19,8 @@ COMMANDS = (
     "init",
     "check",
     "token",
+    "publish",
+    "subscribe",
     "decode",
     "tree",
     "version",

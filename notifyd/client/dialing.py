@@ -1,5 +1,7 @@
 """Opening the byte stream below a link: TCP, and TLS on it where the address asks for it."""
 
+import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -41,4 +43,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the server's certificate is not trusted: {cause.verify_message}"
     told = cause or error
+    if isinstance(told, OSError) and told.errno and not isinstance(told, ssl.SSLError | socket.gaierror):
+        return os.strerror(told.errno)
     return (isinstance(told, OSError) and told.strerror) or str(told) or type(told).__name__

@@ -1,0 +1,68 @@
+"""`notifyd publish`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifyd.cli.server_options import DEFAULT_SERVER_URL, TokenOption, UrlOption
+
+if TYPE_CHECKING:
+    from protocol.messages import Published
+
+ANSWER_TIMEOUT_S = 30.0
+"""How long a node that could be reached has for its answer."""
+
+
+def publish(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Such as chat:room1.")],
+    data: Annotated[str, typer.Argument(metavar="JSON", help="The message; - reads it from stdin.")],
+    url: UrlOption = DEFAULT_SERVER_URL,
+    token: TokenOption = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="The same key within 5 minutes is published once.")
+    ] = None,
+) -> None:
+    """Publish a message and print its position as a JSON line."""
+    import msgspec
+    import trio
+
+    published = trio.run(publish_once, topic, read_json(data), url, token, key)
+    position = {"topic": published.topic, "epoch": published.epoch, "offset": published.offset}
+    known = {name: value for name, value in position.items() if value is not msgspec.UNSET}
+    if published.scope is not msgspec.UNSET:
+        known["scope"] = published.scope
+    print(msgspec.json.encode(known).decode())
+
+
+def read_json(text: str) -> Any:
+    """Read the message. Raises NotifydError for what is not JSON."""
+    import msgspec
+
+    from notifyd.errors import NotifydError
+
+    try:
+        return msgspec.json.decode(sys.stdin.buffer.read() if text == "-" else text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        hint = """; a text needs its quotes: '"hello"'""" if text.isalnum() else ""
+        raise NotifydError(f"notifyd publish: the message is not JSON: {error}{hint}") from None
+
+
+async def publish_once(topic: str, data: Any, url: str, token: str | None, key: str | None) -> "Published":
+    """Connect, publish, and return the answer. Raises NotifydError."""
+    import trio
+
+    from notifyd.cli.server_options import wait_connected_once
+    from notifyd.client import open_client
+    from notifyd.errors import NotifydError
+    from protocol.errors import RequestError
+
+    try:
+        with trio.fail_after(ANSWER_TIMEOUT_S):
+            async with open_client(url, token, client_name="notifyd publish") as client:
+                await wait_connected_once(client, url)
+                return await client.publish(topic, data, key=key)
+    except RequestError as refusal:
+        raise NotifydError(f"notifyd publish: {refusal.code} {refusal.reason}: {refusal.message}") from None
+    except trio.TooSlowError:
+        raise NotifydError(f"notifyd publish: no answer from {url} within {ANSWER_TIMEOUT_S:g} s") from None

@@ -1,0 +1,42 @@
+import socket
+
+import pytest
+import typer
+
+from notifyd.cli.subscribe import read_since
+from protocol.position import Position
+from tests.unit.cli.command_line import Run
+
+
+def test_what_is_not_json(run: Run) -> None:
+    for text in ("", "{", "[1,]", "NaN"):
+        code, out, err = run("publish", "a", text)
+        assert (code, out) == (1, "")
+        assert err.startswith("notifyd publish: the message is not JSON: ")
+        assert len(err.splitlines()) == 1
+    assert run("publish", "a", "hello").err.endswith("""a text needs its quotes: '"hello"'\n""")
+    assert "not JSON" in run("publish", "a", "-", stdin=b"\xff").err
+
+
+def test_nobody_serves_there(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"device://127.0.0.1:{unused.getsockname()[1]}"
+    told = f"cannot reach {url}: Connection refused; `notifyd serve` starts a node, --url names another\n"
+    assert run("publish", "a", "1", "--url", url) == (1, "", told)
+    assert run("subscribe", "a", "--url", url) == (1, "", told)
+
+
+def test_what_is_no_url(run: Run) -> None:
+    for command in (["publish", "a", "1"], ["subscribe", "a"]):
+        code, out, err = run(*command, "--url", "http://127.0.0.1")
+        assert (code, out) == (1, "")
+        assert "begins with one of ws://" in err
+
+
+def test_where_to_begin() -> None:
+    assert read_since("earliest") == "earliest"
+    assert read_since("latest") == "latest"
+    assert read_since("a:b:17") == Position("a:b", 17)
+    for text in ("", "17", ":17", "e:", "e:-1", "e:x", "e:²", f"e:{2**63}"):
+        with pytest.raises(typer.BadParameter, match="earliest, latest or EPOCH:OFFSET"):
+            read_since(text)
