@@ -1,7 +1,7 @@
 """The composition root: the only file that sees everything, and the root of the supervision tree.
 
-The tree, from the outside in, is opened in this order and closed in the reverse one: broker, hub, client listeners,
-HTTP. It is drawn in spec/supervision.md.
+The tree, from the outside in, is opened in this order and closed in the reverse one: broker, hub, listeners. It is
+drawn in spec/supervision.md.
 """
 
 from collections.abc import AsyncIterator
@@ -199,14 +199,13 @@ async def open_node(
             _branch("broker", root, context) as broker,
             _branch("hub", root, context) as core,
             _branch("listeners", root, context) as listeners,
-            _branch("http", root, context) as http,
         ):
             await broker.start("memory", hub.broker.run)
             await core.start("fanout", hub.fanout.run, core=True)
             await core.start("heartbeat", context.connections.run, core=True)
             await core.start("interest", hub.interest.run, core=True)
             await node.start_clients(listeners)
-            await node.start_http(http)
+            await node.start_http(listeners)
             yield node
 
 

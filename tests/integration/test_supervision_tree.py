@@ -59,4 +59,4 @@ async def test_the_tree_is_the_one_that_the_specification_draws(node: Node) -> N
 async def test_the_tree_is_drawn_in_the_terminal(node: Node) -> None:
     lines = (await run_tree(node)).splitlines()
     assert lines[0].startswith("node connected for ")
-    assert "│   └── connections: 0" in lines
+    assert "    ├── connections: 0" in lines

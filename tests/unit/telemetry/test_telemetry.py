@@ -57,7 +57,7 @@ def samples(telemetry: Telemetry) -> dict[tuple[str, tuple[tuple[str, str], ...]
 
 def test_it_is_what_the_lower_floors_are_given(telemetry: Telemetry) -> None:
     events: Events = telemetry
-    events.count("gaps")
+    events.count("heartbeats_lost")
 
 
 def test_counters_are_exposed_with_their_labels(telemetry: Telemetry) -> None:
@@ -68,7 +68,7 @@ def test_counters_are_exposed_with_their_labels(telemetry: Telemetry) -> None:
     told = samples(telemetry)
     assert told["notifyd_messages_delivered_total", ()] == 1001
     assert told["notifyd_connections_closed_total", (("reason", "too_slow"), ("transport", "device"))] == 2
-    assert told["notifyd_gaps_total", ()] == 0  # counted from the first exposition on, not from the first gap
+    assert told["notifyd_heartbeats_lost_total", ()] == 0  # counted from the first exposition on, not from the first one lost
 
 
 def test_every_counter_of_the_table_can_be_counted_and_has_a_help_text(telemetry: Telemetry) -> None:
@@ -81,9 +81,9 @@ def test_every_counter_of_the_table_can_be_counted_and_has_a_help_text(telemetry
 
 def test_two_nodes_in_one_process_count_apart(hands: Hands) -> None:
     first, second = Telemetry(clock=hands.clock), Telemetry(clock=hands.clock)
-    first.count("gaps", 3)
-    assert samples(first)["notifyd_gaps_total", ()] == 3
-    assert samples(second)["notifyd_gaps_total", ()] == 0
+    first.count("heartbeats_lost", 3)
+    assert samples(first)["notifyd_heartbeats_lost_total", ()] == 3
+    assert samples(second)["notifyd_heartbeats_lost_total", ()] == 0
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_two_nodes_in_one_process_count_apart(hands: Hands) -> None:
         ("no_such_thing", {}),
         ("refusals", {}),
         ("refusals", {"why": "origin"}),
-        ("gaps", {"reason": "slow"}),
+        ("heartbeats_lost", {"reason": "slow"}),
     ],
 )
 def test_an_unknown_counter_is_a_logged_bug(
