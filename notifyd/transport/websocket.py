@@ -192,6 +192,9 @@ async def open_websocket(
         websocket = await request.accept(subprotocol=subprotocol)
     except ConnectionClosed:
         raise StreamBroken("the peer left before its upgrade was answered") from None
+    # wsproto's front keeps the handshake's HTTP parser for the connection's whole life, 3 KB each; what it passes every
+    # call on to has the same methods.
+    websocket._wsproto = websocket._wsproto.connection  # type: ignore[assignment]  # noqa: SLF001
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
     return WebSocketTransport(websocket, guarded, guard, form)
 
