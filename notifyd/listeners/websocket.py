@@ -108,7 +108,8 @@ class WebSocketServer:
             raise HeadError(401, "unauthorized", UNAUTHORIZED, (("WWW-Authenticate", "Bearer"),)) from None
         for topic in named:
             self._check_topic(topic, identity)
-        hello = Connect(id=1, session=_only(head, "session"), heartbeat=_heartbeat(head))
+        # Nobody sent this request, so its `connected` answers none: id 0 is left out.
+        hello = Connect(id=0, session=_only(head, "session"), heartbeat=_heartbeat(head))
         return identity, hello, (*named, *(topic for topic in identity.topics if topic not in named))
 
     def _check_topic(self, topic: str, identity: Identity) -> None:

@@ -60,6 +60,7 @@ async def test_the_websockets_command_line_subscribes_by_its_url_and_curl_publis
         seen = ""
         while '"op":"connected"' not in seen:
             seen += (await client.stdout.receive_some()).decode()
+        assert '"id"' not in seen, "a push, for nobody asked"
         published = await _curl(node, "/v1/publish", json.dumps({"topic": TOPIC, "data": {"text": "hello"}}))
         assert published["offset"] == 1
         while '"data":{"text":"hello"}' not in seen:
