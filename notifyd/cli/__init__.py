@@ -15,6 +15,7 @@ import typer
 from notifyd.errors import NotifydError
 
 COMMANDS = (
+    "demo",
     "serve",
     "init",
     "check",
