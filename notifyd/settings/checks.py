@@ -6,7 +6,6 @@ from notifyd.policy.origin import ANY, is_serialized_origin
 from notifyd.settings.key_sets import PRIVATE_MEMBERS, signing_members
 from notifyd.settings.types import AuthSettings, HeartbeatSettings, Settings, TokenKey
 from notifyd.settings.values import Address, Secret, format_duration, shown
-from protocol.codec import MAX_PAYLOAD_BYTES
 
 Finding = tuple[list[str | int], str]
 """A path of keys, and what is wrong there."""
@@ -20,6 +19,12 @@ EXPECTED_ORIGIN = (
     '(lower case, no path, no default port, international names as xn--...), or "*"'
 )
 MIN_QUEUE_BYTES = 4096
+
+MAX_PAYLOAD_LIMIT_BYTES = 2 * 2**20
+"""A message may grow to six times its size on its way to another encoding, and a frame announces less than 16 MiB.
+
+Source: spec/wire.md, "Data".
+"""
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
@@ -159,8 +164,8 @@ def _check_heartbeat(beat: HeartbeatSettings) -> Iterator[Finding]:
 
 def _check_limits(settings: Settings) -> Iterator[Finding]:
     limits = settings.limits
-    if not 1 <= limits.payload_bytes <= MAX_PAYLOAD_BYTES:
-        yield ["limits", "payload"], "must be from 1 byte to one byte below 16 MiB, the most a frame can announce"
+    if not 1 <= limits.payload_bytes <= MAX_PAYLOAD_LIMIT_BYTES:
+        yield ["limits", "payload"], "must be from 1 byte to 2MiB: in another encoding it may need six times as much"
     if limits.connections.resume > limits.connections.limit:
         yield ["limits", "connections", "resume"], f"must not be above the limit of {limits.connections.limit}"
     if limits.handshake_s <= 0:

@@ -126,7 +126,7 @@ BAD: list[tuple[Settings, str, str]] = [
     ),
     (Settings(heartbeat=HeartbeatSettings(maximum_s=20)), "heartbeat.interval", "30s is not between"),
     (Settings(limits=LimitSettings(payload_bytes=0)), "limits.payload", "from 1 byte"),
-    (Settings(limits=LimitSettings(payload_bytes=2**24)), "limits.payload", "one byte below 16 MiB"),
+    (Settings(limits=LimitSettings(payload_bytes=2 * 2**20 + 1)), "limits.payload", "to 2MiB"),
     (
         Settings(limits=LimitSettings(connections=ConnectionLimit(limit=5, resume=6))),
         "limits.connections.resume",
