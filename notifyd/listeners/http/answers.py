@@ -60,7 +60,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 def json_answer(value: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with `value` as JSON."""
     return Response(
-        encode_json(value),
+        encode_json(value) + b"\n",  # so that the next prompt of a terminal stands on a line of its own
         status,
         {**COMMON_HEADERS, "content-security-policy": NO_CONTENT_POLICY, **(headers or {})},
         "application/json",

@@ -49,7 +49,7 @@ async def test_pipelined_requests_are_answered_in_order(client: HttpClient, back
 
 
 async def test_a_half_closed_client_gets_its_answer(client: HttpClient) -> None:
-    assert (await client.say(GET)).endswith(b'{"status":"ok"}')
+    assert (await client.say(GET)).endswith(b'{"status":"ok"}\n')
 
 
 async def test_answers_say_nothing_about_the_server(client: HttpClient) -> None:
@@ -62,7 +62,7 @@ async def test_answers_say_nothing_about_the_server(client: HttpClient) -> None:
 async def test_head_is_get_without_a_body(client: HttpClient) -> None:
     answer = await client.say(b"HEAD /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"content-length: 15\r\n" in answer
+    assert b"content-length: 16\r\n" in answer
     assert answer.endswith(b"\r\n\r\n")
 
 

@@ -143,7 +143,7 @@ async def test_a_body_announced_too_large_is_refused_before_it_comes(client: Htt
         head = b"POST /v1/publish HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n"
         await stream.send_all(head % (64 * PAYLOAD_LIMIT_BYTES + 1))
         answer = b""
-        while not answer.endswith(b"}}"):
+        while not answer.endswith(b"}}\n"):
             answer += await stream.receive_some()
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b'"reason":"too_large"' in answer
