@@ -25,10 +25,10 @@ def subscribe(
     token: TokenOption = None,
 ) -> None:
     """Print every message of these topics as a JSON line, until interrupted. Status lines go to stderr."""
-    trio.run(subscribe_until_signal, list(dict.fromkeys(topics)), read_since(since), url, token)
+    trio.run(subscribe_until_signal, list(dict.fromkeys(topics)), read_start(since), url, token)
 
 
-def read_since(text: str) -> "Since":
+def read_start(text: str) -> "Since":
     """Read where to begin. Raises BadParameter."""
     from protocol.position import Position
 

@@ -21,10 +21,10 @@ async def show_live(board: Board, console: Console) -> None:
     """Draw the board a few times a second, until it ends; the last picture stays."""
     with Live(console=console, auto_refresh=False) as live:
         while not board.ended.is_set():
-            live.update(render(board), refresh=True)
+            live.update(render_board(board), refresh=True)
             with trio.move_on_after(REFRESH_S):
                 await board.ended.wait()
-        live.update(render(board), refresh=True)
+        live.update(render_board(board), refresh=True)
 
 
 async def show_lines(board: Board, lines: trio.MemoryReceiveChannel[str]) -> None:
@@ -36,7 +36,7 @@ async def show_lines(board: Board, lines: trio.MemoryReceiveChannel[str]) -> Non
         await writer.write(line)
 
 
-def render(board: Board) -> RenderableType:
+def render_board(board: Board) -> RenderableType:
     """Draw the board."""
     note = board.note or f"{board.messages} messages, {board.beats} heartbeats. Ctrl-C ends."
     places = Table.grid(padding=(0, 2))

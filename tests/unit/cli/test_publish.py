@@ -3,7 +3,7 @@ import socket
 import pytest
 import typer
 
-from notifyd.cli.subscribe import read_since
+from notifyd.cli.subscribe import read_start
 from protocol.position import Position
 from tests.unit.cli.command_line import Run
 
@@ -34,9 +34,9 @@ def test_what_is_no_url(run: Run) -> None:
 
 
 def test_where_to_begin() -> None:
-    assert read_since("earliest") == "earliest"
-    assert read_since("latest") == "latest"
-    assert read_since("a:b:17") == Position("a:b", 17)
+    assert read_start("earliest") == "earliest"
+    assert read_start("latest") == "latest"
+    assert read_start("a:b:17") == Position("a:b", 17)
     for text in ("", "17", ":17", "e:", "e:-1", "e:x", "e:²", f"e:{2**63}"):
         with pytest.raises(typer.BadParameter, match="earliest, latest or EPOCH:OFFSET"):
-            read_since(text)
+            read_start(text)
