@@ -22,6 +22,9 @@ MAX_KEY_CHARACTERS = 128
 MAX_PROBLEM_CHARACTERS = 200
 """What an error says may quote the request; a long request does not make a long error."""
 
+NO_REQUEST_ID = 0
+"""Stands for the id of a request that nobody sent, such as the `connect` that a WebSocket handshake implies."""
+
 RequestId: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS)]
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
@@ -330,7 +333,7 @@ _known_ops = frozenset(request.__struct_config__.tag for request in Request.__ar
 _known_server_ops = frozenset(message.__struct_config__.tag for message in ServerMessage.__args__)
 
 
-def encode(message: Request | ServerMessage, encoding: Encoding) -> bytes:
+def encode(message: Request | ServerMessage | Entry, encoding: Encoding) -> bytes:
     """Write a message down. `bytes` inside `data` become base64 text in JSON and `bin` in MessagePack."""
     return _encode_message[encoding](message)
 

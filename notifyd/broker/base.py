@@ -69,7 +69,7 @@ class Broker(Protocol):
     """The place where messages, positions, presence and sessions live."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Do what the broker does by itself, such as forgetting what expired, until cancelled: a service of the tree."""
+        """Do what the broker does by itself, such as forgetting what expired, until cancelled: a service."""
 
     async def publish(
         self,

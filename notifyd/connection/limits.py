@@ -7,11 +7,7 @@ from notifyd.settings import Rate
 from protocol.errors import CloseCode, ErrorCode, RemoteProtocolError, RequestError
 
 FLOOD_FACTOR = 10
-"""Requests that go on against 429 are a flood once those refused outrun the rate by this many bursts.
-
-They are measured against the rate itself, not ten times it: a node that is kept busy by many such clients handles each
-of them at far less than ten times the rate, and would bear them for ever.
-"""
+"""Requests that go on at ten times the rate, against 429, are a flood: one in ten is granted, nine are refused."""
 
 HEARTBEATS_PER_S = 100
 HEARTBEATS_BURST = 2_000
@@ -53,7 +49,7 @@ class RequestLimits:
     def _take_flood(self, now_s: float) -> None:
         """Count a refused request: a client that goes on, whatever it is told, is cut off."""
         if self._flood is None:
-            self._flood = TokenBucket(self._own.rate, self._own.burst * FLOOD_FACTOR, now_s)
+            self._flood = TokenBucket(self._own.rate * (FLOOD_FACTOR - 1), self._own.burst * FLOOD_FACTOR, now_s)
         if not self._flood.take(now_s):
             raise RemoteProtocolError("requests went on against 429", CloseCode.RATE_LIMITED)
 

@@ -13,7 +13,7 @@ from notifyd.auth.permissions import may_publish, may_subscribe
 from notifyd.connection.connecting import authenticate, connect
 from notifyd.connection.connection import Connection
 from notifyd.errors import BrokerUnavailable
-from notifyd.hub.delivery import to_entry
+from notifyd.hub.delivery import to_history_reply
 from notifyd.hub.registry import Subscriber
 from notifyd.model import Identity
 from protocol.errors import CloseCode, ErrorCode, RequestError
@@ -86,23 +86,26 @@ def to_error(error: RequestError, request_id: int | None) -> Error:
 
 def _read(connection: Connection, payload: bytes | str, encoding: Encoding) -> Request:
     """Decode a request and count it; before `connect`, allow nothing else."""
-    now_s = connection.now_s
     try:
         request = decode_request(payload, encoding)
-    except RequestError:
-        connection.limits.take_request(now_s)
+    except RequestError as error:
+        _count(connection, error.request_id)
         raise
     if type(request) is Ping:
-        connection.limits.take_heartbeats(1, now_s)
+        connection.limits.take_heartbeats(1, connection.now_s)
     elif type(request) is not Ack:
-        try:
-            connection.limits.take_request(now_s)
-        except RequestError as error:
-            error.request_id = request.id
-            raise
+        _count(connection, request.id)
     if connection.subscriber is None and type(request) is not Connect:
         raise RequestError(ErrorCode.UNAUTHORIZED, "send 'connect' first", request_id=request.id)
     return request
+
+
+def _count(connection: Connection, request_id: int | None) -> None:
+    try:
+        connection.limits.take_request(connection.now_s)
+    except RequestError as error:
+        error.request_id = request_id
+        raise
 
 
 # --- the handlers ----------------------------------------------------------------------------------------------------
@@ -178,9 +181,7 @@ async def _history(connection: Connection, request: History) -> HistoryReply:
     topic = _topic(request.topic)
     _require_subscribe(connection, topic)
     page = await connection.context.hub.history(topic, request.since, request.limit)
-    messages = [to_entry(notification) for notification in page.messages]
-    epoch = UNSET if page.top is None else page.top.epoch
-    return HistoryReply(id=request.id, topic=topic, messages=messages, more=page.more, epoch=epoch)
+    return to_history_reply(request.id, topic, page, connection.outbox.form.encoding)
 
 
 async def _call(connection: Connection, request: Call) -> None:  # noqa: ARG001 - no backend is routed to yet

@@ -1,12 +1,20 @@
 """One message on its way to many: written down once per encoding, wrapped once per form, shared by every receiver."""
 
+from typing import cast
+
+from msgspec import UNSET, Raw
+
+from notifyd.broker.base import Page
 from notifyd.model import Notification
 from notifyd.settings import Overflow
-from protocol.framing import Form, to_wire
-from protocol.messages import Entry, Joined, Left, Message, encode
+from protocol.framing import Encoding, Form, to_wire
+from protocol.messages import Entry, HistoryReply, Joined, Left, Message, encode
 from protocol.position import Position
 
 _FORMS = len(Form)
+
+HISTORY_REPLY_BYTES = 1024 * 1024
+"""What a history reply holds: a thousand usual messages, and no more of the largest than a client can take at once."""
 
 
 class Delivery:
@@ -46,8 +54,29 @@ class Delivery:
         return frame
 
 
-def to_entry(notification: Notification) -> Entry:
-    """Write a notification as an entry of a history reply."""
+def to_history_reply(request_id: int, topic: str, page: Page, encoding: Encoding) -> HistoryReply:
+    """Write a page as a history reply, as far as it goes into `HISTORY_REPLY_BYTES`: at least one message does.
+
+    Each message is encoded once, to know its size, and put into the reply as it is.
+    """
+    entries: list[Raw] = []
+    room_bytes = HISTORY_REPLY_BYTES
+    for notification in page.messages:
+        entry = encode(_to_entry(notification), encoding)
+        room_bytes -= len(entry)
+        if entries and room_bytes < 0:
+            break
+        entries.append(Raw(entry))
+    return HistoryReply(
+        id=request_id,
+        topic=topic,
+        messages=cast("list[Entry]", entries),
+        more=page.more or len(entries) < len(page.messages),
+        epoch=UNSET if page.top is None else page.top.epoch,
+    )
+
+
+def _to_entry(notification: Notification) -> Entry:
     entry = Entry(topic=notification.topic, data=notification.data, time=notification.time_ms)
     _add_position_and_sender(entry, notification)
     return entry

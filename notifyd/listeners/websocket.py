@@ -24,7 +24,7 @@ from notifyd.transport.stream import ByteStream, SocketStream
 from notifyd.transport.tls import TlsStream
 from notifyd.transport.websocket import SUBPROTOCOLS, WebSocketTransport, echo_frame, open_websocket, send_all
 from protocol.errors import RequestError
-from protocol.messages import Connect
+from protocol.messages import NO_REQUEST_ID, Connect
 from protocol.topics import check_topic
 
 PATH = "/ws"
@@ -98,7 +98,9 @@ class WebSocketServer:
 
     def _judge_query(self, head: RequestHead) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
         """Read credentials, topics, session and heartbeat; who needs to send `connect` gets no identity here."""
-        token = _bearer(head) or _only(head, "token")
+        token = _bearer(head)
+        if token is None:  # an empty one was presented too, and is refused like any other
+            token = _only(head, "token")
         named = tuple(topic for topic in (_only(head, "topics") or "").split(",") if topic)
         if token is None and not named:
             return None, None, ()
@@ -109,7 +111,7 @@ class WebSocketServer:
         for topic in named:
             self._check_topic(topic, identity)
         # Nobody sent this request, so its `connected` answers none: id 0 is left out.
-        hello = Connect(id=0, session=_only(head, "session"), heartbeat=_heartbeat(head))
+        hello = Connect(id=NO_REQUEST_ID, session=_only(head, "session"), heartbeat=_heartbeat(head))
         return identity, hello, (*named, *(topic for topic in identity.topics if topic not in named))
 
     def _check_topic(self, topic: str, identity: Identity) -> None:

@@ -4,17 +4,16 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Literal
 
-from msgspec import UNSET
-
 from notifyd.broker.base import Accepted
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
 from notifyd.errors import BrokerUnavailable
-from notifyd.hub.delivery import to_entry
+from notifyd.hub.delivery import to_history_reply
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
 from notifyd.supervision import TreeNode
 from protocol.errors import CloseCode, ErrorCode, RequestError
-from protocol.messages import HistoryReply, Member
+from protocol.framing import Encoding
+from protocol.messages import NO_REQUEST_ID, HistoryReply, Member
 from protocol.position import Position
 from protocol.topics import Pattern
 
@@ -73,9 +72,7 @@ class HubBackend:
     async def history(self, topic: str, since: Position | Literal["earliest"], limit: int) -> HistoryReply:
         """Read kept messages."""
         page = await self._hub.history(topic, since, limit)
-        messages = [to_entry(notification) for notification in page.messages]
-        epoch = UNSET if page.top is None else page.top.epoch
-        return HistoryReply(id=0, topic=topic, messages=messages, more=page.more, epoch=epoch)
+        return to_history_reply(NO_REQUEST_ID, topic, page, Encoding.JSON)
 
     async def presence(self, topic: str) -> list[Member]:
         """Tell who is subscribed."""
