@@ -27,11 +27,12 @@ PORTS = ("--websocket", "127.0.0.1:0", "--device", "127.0.0.1:0", "--http", "127
 
 
 class NodeProcess:
-    """A `notifyd serve`: its ports, its memory, its log and its metrics."""
+    """A `notifyd serve`: its ports, its memory, its log and its metrics. With `api_key`, `get` shows it."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
         self.process = process
         self.ports: dict[str, int] = {}
+        self.api_key: str | None = None
         self._log_file = log
         self._log: list[dict[str, Any]] = []
         self._unfinished_line = b""
@@ -125,7 +126,8 @@ class NodeProcess:
         """GET from the HTTP listener; the body."""
         stream = await trio.open_tcp_stream("127.0.0.1", self.ports["http"])
         async with stream:
-            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+            key = "" if self.api_key is None else f"Authorization: Bearer {self.api_key}\r\n"
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{key}Connection: close\r\n\r\n".encode())
             answer = b"".join([part async for part in stream])
         head, _, body = answer.partition(b"\r\n\r\n")
         if b"transfer-encoding: chunked" in head.lower():
