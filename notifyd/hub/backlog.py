@@ -57,6 +57,12 @@ class Backlog:
         self.items: deque[Delivery | Lost] = deque()
         self.message_bytes = 0
 
+    @property
+    def gap_bytes(self) -> int:
+        """What dropping the oldest message adds: the gap that tells it, unless one is there already."""
+        first = self.items[0] if self.items else None
+        return GAP_BYTES if isinstance(first, Delivery) and first.position is not None else 0
+
     def append(self, item: Delivery | Lost) -> None:
         """Put a message, or a gap, behind what waits."""
         self.items.append(item)

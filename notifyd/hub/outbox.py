@@ -4,7 +4,7 @@ The fan-out fills outboxes and sends from them without waiting. Only when a sock
 to life for that connection (`on_blocked`), and it ends when the outbox is empty again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol, TypeAlias
 
@@ -109,7 +109,7 @@ class Outbox:
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery, or apply its topic's overflow policy where the budget does not hold it."""
         if self._closed:
-            self._miss(delivery)
+            self._miss(delivery.topic, delivery.position)
             return
         frame = delivery.frames[self.form] or delivery.frame(self.form)
         size_bytes = len(frame)
@@ -134,12 +134,14 @@ class Outbox:
 
     def put_gap(self, lost: Lost) -> None:
         """Queue the notice that offsets of a topic will not come; it always finds room."""
-        if not self._closed:
-            self.queued_bytes += GAP_BYTES
-            if self._backlogs is None:
-                self._queue.append(lost)
-            else:
-                self._backlog(lost.topic).append(lost)
+        if self._closed:
+            self._miss(lost.topic, Position(lost.epoch, lost.first))
+            return
+        self.queued_bytes += GAP_BYTES
+        if self._backlogs is None:
+            self._queue.append(lost)
+        else:
+            self._backlog(lost.topic).append(lost)
 
     def has_room(self, delivery: Delivery) -> bool:
         """Whether a delivery of the past fits now, after sending what can be sent, and leaves room for what is live."""
@@ -167,13 +169,7 @@ class Outbox:
 
     def first_unsent(self) -> dict[str, Position]:
         """Tell, of each topic with any, the oldest position that was not handed to the socket whole."""
-        first: dict[str, Position] = {}
-        for item in chain(self._sending, self._waiting()):
-            if type(item) is Delivery and item.position is not None:
-                first.setdefault(item.topic, item.position)
-            elif type(item) is Lost:
-                first.setdefault(item.topic, Position(item.epoch, item.first))
-        return (self._missed or {}) | first
+        return (self._missed or {}) | _first_positions(chain(self._sending, self._waiting()))
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -267,8 +263,9 @@ class Outbox:
     def _break(self) -> None:
         self._closed = True
         self._blocked = False
-        self._discard()
+        self._queue[:0] = self._sending
         self._sending = ()
+        self._discard()
         self._remainder = None
         self.queued_bytes = 0
         self._come_to_rest()
@@ -276,15 +273,15 @@ class Outbox:
 
     # --- what will not be sent any more -------------------------------------------------------------------------------
 
-    def _miss(self, delivery: Delivery) -> None:
+    def _miss(self, topic: str, position: Position | None) -> None:
         """Remember that from here on the subscriber got nothing of a topic."""
-        if delivery.position is not None:
+        if position is not None:
             self._missed = self._missed or {}
-            self._missed.setdefault(delivery.topic, delivery.position)
+            self._missed.setdefault(topic, position)
 
     def _discard(self) -> None:
         """Drop what waits, remembering where each topic would have gone on."""
-        self._missed = self.first_unsent()
+        self._missed = (self._missed or {}) | _first_positions(self._waiting())
         self._queue.clear()
         self._backlogs = None
 
@@ -307,9 +304,9 @@ class Outbox:
     def _overflow(self, delivery: Delivery, size_bytes: int) -> None:
         policy = delivery.overflow
         if self._closed:
-            self._miss(delivery)
+            self._miss(delivery.topic, delivery.position)
         elif policy is Overflow.DISCONNECT:
-            self._miss(delivery)
+            self._miss(delivery.topic, delivery.position)
             self._disconnect()
         else:
             self._on_overflow(policy)
@@ -324,8 +321,8 @@ class Outbox:
         """Drop the topic's older messages for the newest, or the newest where that is the policy or the only way."""
         backlog = self._backlog(newest.topic)
         policy, rest_bytes = newest.overflow, self._budget_bytes - size_bytes
-        gap_bytes = 0 if newest.position is None else GAP_BYTES
-        if policy is Overflow.GAP or self.queued_bytes - backlog.message_bytes + gap_bytes > rest_bytes:
+        least_bytes = self.queued_bytes - backlog.message_bytes + backlog.gap_bytes
+        if policy is Overflow.GAP or least_bytes > rest_bytes:
             self.queued_bytes += backlog.lose(newest)
             if not backlog.items:
                 self._forget(backlog)
@@ -374,3 +371,14 @@ class Outbox:
             frames.append(frame := self._frame_of(item))
             joined_bytes += len(frame)
         return taken, b"".join(frames)
+
+
+def _first_positions(items: Iterable[Waiting]) -> dict[str, Position]:
+    """Tell each topic's first position among what waits."""
+    first: dict[str, Position] = {}
+    for item in items:
+        if type(item) is Delivery and item.position is not None:
+            first.setdefault(item.topic, item.position)
+        elif type(item) is Lost:
+            first.setdefault(item.topic, Position(item.epoch, item.first))
+    return first

@@ -260,7 +260,7 @@ class WebSocketClient(Client):
 
     async def _take(self, data: bytes) -> None:
         self._buffer += data
-        while (taken := _server_frame(self._buffer)) is not None:
+        while (taken := server_frame(self._buffer)) is not None:
             opcode, payload, size_bytes = taken
             del self._buffer[:size_bytes]
             await self._take_websocket_frame(opcode, payload)
@@ -294,7 +294,7 @@ def framed(message: dict[str, Any], encoding: str) -> bytes:
     return encode_frame(FrameType.MSGPACK, msgspec.msgpack.encode(message))
 
 
-def _server_frame(data: bytearray) -> tuple[int, bytes, int] | None:
+def server_frame(data: bytearray) -> tuple[int, bytes, int] | None:
     """Return opcode, payload and size of the frame at the beginning, None while it is not all there."""
     if len(data) < 2:
         return None
