@@ -1,6 +1,7 @@
 """Clients that know the wire and nothing of our code: bytes in, bytes out, no manners of their own."""
 
 import json
+import ssl
 import struct
 from typing import Any, Self
 from weakref import WeakSet
@@ -46,22 +47,29 @@ def let_go_of_all() -> None:
 
 
 class RawSocket:
-    """A TCP connection with a read buffer."""
+    """A TCP connection, perhaps with TLS over it (`stream`), and a read buffer."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
+    def __init__(self, tcp: trio.SocketStream, stream: trio.abc.Stream | None = None) -> None:
+        self.tcp = tcp
+        self.stream = stream or tcp
         self.buffer = b""
-        self._socket = stream.socket._sock
+        self._socket = tcp.socket._sock
         _open.add(self)
 
     @classmethod
-    async def open(cls, port: int, *, receive_bytes: int | None = None) -> Self:
+    async def open(cls, port: int, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None) -> Self:
         """Connect; `receive_bytes` is how much the kernel takes in for a client that does not read."""
         connecting = trio.socket.socket()
         if receive_bytes is not None:
             connecting.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_bytes)
         await connecting.connect(("127.0.0.1", port))
-        return cls(trio.SocketStream(connecting))
+        tcp = trio.SocketStream(connecting)
+        if tls is None:
+            return cls(tcp)
+        encrypted = trio.SSLStream(tcp, tls, server_hostname="127.0.0.1", https_compatible=True)
+        opened = cls(tcp, encrypted)
+        await encrypted.do_handshake()
+        return opened
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
@@ -85,7 +93,7 @@ class RawSocket:
             pass
 
     def close(self) -> None:
-        self.stream.socket.close()
+        self.tcp.socket.close()
 
     def __del__(self) -> None:
         self._socket.close()  # a test that is through with a client just lets go of it, also after Trio has ended

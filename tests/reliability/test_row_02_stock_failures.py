@@ -78,7 +78,7 @@ async def test_resets_at_every_place_of_a_conversation(node: NodeProcess) -> Non
             await stranger.send(b"".join(frame(TEXT, request) for request in said))
             if len(said) > 1:
                 await stranger.frame()
-            stranger.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            stranger.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             stranger.close()
 
 
@@ -222,7 +222,7 @@ async def test_who_answers_the_close_is_let_go_at_once(node: NodeProcess) -> Non
     began_s = time.monotonic()
     assert await client.close_code(silent=True) == 4000
     await client.send(frame(CLOSE, b"\x0f\xa0"))
-    await client.stream.send_eof()
+    await client.tcp.send_eof()
     await client.wait_closed()
     assert time.monotonic() - began_s <= 2
 
