@@ -133,7 +133,7 @@ class ClientConnection:
         """Begin an orderly end: what waits is sent, then a goodbye; after GOODBYE_S it ends anyway."""
         if self.welcome is None:
             self._end(parting)
-        elif self._parting is None:
+        elif self._parting is None and self.loss is None:
             self._parting, self._goodbye = parting, code
             self._outbox.finish()
             self._nursery.start_soon(self._end_soon, parting)
@@ -271,6 +271,7 @@ class ClientConnection:
                 await link.send(frames)
             await link.close(self._goodbye)
         except LinkClosed as closed:
+            await trio.sleep(GOODBYE_S)  # the reader may still come upon the server's last word
             self._end(self._farewell(closed))
         else:
             self._end(Loss("closed"))

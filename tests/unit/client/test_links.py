@@ -18,7 +18,7 @@ from protocol.errors import CloseCode
 from protocol.framing import Encoding
 from protocol.messages import Publish, Published
 from tests.certificates import Certificates, write_certificates
-from tests.unit.client.scripted_server import KINDS, ScriptedServer, open_scripted_server
+from tests.unit.client.scripted_server import KINDS, CloggedStream, ScriptedServer, open_scripted_server
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 """A hopeless answer: it lacks Sec-WebSocket-Accept."""
@@ -166,6 +166,56 @@ async def test_a_device_link_that_is_gone() -> None:
     with pytest.raises(LinkClosed, match="the connection broke"):
         await link.receive()
     assert heard == []
+
+
+async def test_the_last_word_is_heard_also_when_sending_fails_first(
+    device_server: ScriptedServer, autojump_clock: MockClock
+) -> None:
+    class Deaf(CloggedStream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            if self.blocked:
+                raise trio.BrokenResourceError("reset")
+            await self.stream.send_all(data)
+
+    streams: list[Deaf] = []
+
+    def wrap(stream: trio.abc.Stream) -> trio.abc.Stream:
+        streams.append(Deaf(stream))
+        return streams[-1]
+
+    device_server.wrap = wrap
+    async with device_server.client() as client, trio.open_nursery() as nursery:
+        peer = await device_server.accept_connected()
+        await client.wait_connected()
+        streams[0].blocked = True
+
+        async def replace() -> None:
+            await trio.sleep(0.5)
+            await peer.end(CloseCode.REPLACED)
+
+        nursery.start_soon(replace)
+        with pytest.raises(ConnectionRefused, match="replaced"):
+            await client.publish("a", 1)
+
+
+async def test_a_link_that_cannot_be_written_to_is_given_up(
+    device_server: ScriptedServer, autojump_clock: MockClock
+) -> None:
+    ours, theirs = memory_stream_pair()
+    del ours
+
+    class Deaf(CloggedStream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError("reset")
+
+    async def dial(host: str, port: int) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return Deaf(theirs)
+
+    async with open_client("device://x", dial=dial) as client:
+        await trio.sleep(1.05)
+        assert client.problem == "the connection broke: reset"
 
 
 async def test_part_of_a_frame_is_life(device_server: ScriptedServer, autojump_clock: MockClock) -> None:

@@ -402,6 +402,14 @@ async def test_a_server_that_breaks_the_protocol_is_left(
         assert client.problem.startswith("the server broke the protocol: ")
 
 
+async def test_a_server_that_breaks_the_protocol_at_once(server: ScriptedServer, autojump_clock: MockClock) -> None:
+    async with server.client() as client:
+        peer = await server.accept()
+        await peer.send_frame(Frame(FrameType.MSGPACK, 0, b"\xc1"))
+        await server.accept_connected()
+        await client.wait_connected()
+
+
 async def test_bytes_that_are_no_frames(server: ScriptedServer, autojump_clock: MockClock) -> None:
     async with server.client() as client:
         peer = await server.accept_connected()
