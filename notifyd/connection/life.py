@@ -6,6 +6,7 @@ counted; nothing of it reaches the listener. Cancellation always passes.
 
 import contextlib
 import traceback
+from math import inf
 
 import trio
 
@@ -22,6 +23,9 @@ CLOSE_DEADLINE_S = 5.0
 
 BLOCKED_DEADLINE_S = 1.0
 """The same for a peer that does not read: the frame it has half of is finished in this time, or never."""
+
+STOPPED_DEADLINE_S = 0.5
+"""The same when everything around is ended at once: time for the last word to be read, not for manners."""
 
 
 async def serve_client(stream: ByteStream, context: Context, open_transport: OpenTransport) -> None:
@@ -69,8 +73,11 @@ async def _leave(connection: Connection) -> None:
 
 async def _close(connection: Connection) -> None:
     """Say the last word if it can still be heard, and close the socket within the deadline."""
-    ending = connection.ending
     deadline_s = BLOCKED_DEADLINE_S if connection.is_open and connection.outbox.is_blocked else CLOSE_DEADLINE_S
+    if trio.current_effective_deadline() == -inf:  # cancelled from outside: nobody gave this connection a reason
+        connection.ending = connection.ending or Ending(CloseCode.RESTART, "the node shuts down")
+        deadline_s = STOPPED_DEADLINE_S
+    ending = connection.ending
     with trio.move_on_after(deadline_s, shield=True), contextlib.suppress(StreamBroken, trio.TooSlowError):
         if connection.is_open:
             code = CloseCode.NORMAL if ending is None else ending.code

@@ -84,7 +84,7 @@ class NodeProcess:
     def log(self) -> list[dict[str, Any]]:
         """What was logged up to now. A line that is not JSON is a traceback or a print, and fails the test."""
         *lines, self._unfinished_line = (self._unfinished_line + self._log_file.read()).split(b"\n")
-        self._log += [json.loads(line) for line in lines]
+        self._log += map(_read_line, lines)
         return self._log
 
     @property
@@ -153,6 +153,14 @@ class NodeProcess:
             self.process.terminate()
             assert self.process.wait(WAIT_S) == 0
         assert self.log, "nothing was logged"
+
+
+def _read_line(line: bytes) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise AssertionError(f"this is no log line: {line.decode()}") from None
+    return read
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:

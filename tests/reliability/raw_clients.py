@@ -62,7 +62,11 @@ class RawSocket:
         connecting = trio.socket.socket()
         if receive_bytes is not None:
             connecting.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_bytes)
-        await connecting.connect(("127.0.0.1", port))
+        try:
+            await connecting.connect(("127.0.0.1", port))
+        except OSError:
+            connecting.close()
+            raise
         tcp = trio.SocketStream(connecting)
         if tls is None:
             return cls(tcp)
