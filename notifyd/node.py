@@ -48,6 +48,8 @@ class Node:
         self._http: HttpListener | None = None
         self._clients: dict[str, ClientListener] = {}
         self._own_ports: set[int] = set()
+        limit = context.settings.limits.connections
+        self._admission = Admission(limit.limit, limit.resume)
         self._drained = trio.Event()
 
     @property
@@ -100,8 +102,10 @@ class Node:
         fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
         kept = {name: getattr(old, name) for name in FIXED_SECTIONS}
         self.context.reload(msgspec.structs.replace(settings, **kept))
+        limits = settings.limits
+        self._admission.resize(limits.connections.limit, limits.connections.resume)
         if self._http is not None:
-            self._http.reload(ApiKeys(settings.auth.api_keys))
+            self._http.reload(ApiKeys(settings.auth.api_keys), limits.payload_bytes)
         return fixed
 
     def problems(self) -> list[str]:
@@ -119,8 +123,6 @@ class Node:
         settings, context = self.settings, self.context
         listen = settings.listen
         tls = None if listen.tls is None else server_context(listen.tls)
-        limit = settings.limits.connections
-        admission = Admission(limit.limit, limit.resume)
         serving = {
             "websocket": (
                 listen.websocket,
@@ -132,7 +134,7 @@ class Node:
         for name, (address, serve, refusal) in serving.items():
             if address is not None:
                 listener = ClientListener(
-                    name, address, admission=admission, serve=serve, refusal=refusal, events=context.events
+                    name, address, admission=self._admission, serve=serve, refusal=refusal, events=context.events
                 )
                 await branch.start(name, listener.run)
                 self._clients[name] = listener

@@ -18,6 +18,10 @@ class UserBuckets:
         self._rate = rate
         self._buckets: dict[str, tuple[TokenBucket, int]] = {}
 
+    def reload(self, rate: Rate | None) -> None:
+        """Let another rate hold for users who come from now on."""
+        self._rate = rate
+
     def acquire(self, user: str, now_s: float) -> TokenBucket | None:
         """Return the user's bucket for one more connection; each call is followed by one `release`."""
         if self._rate is None:
@@ -50,4 +54,5 @@ class Context:
         """Let new settings hold. Raises ConfigurationError, and nothing has changed, when their keys are no good."""
         self.verifier = Verifier(settings.auth, self.clock.unix_s)
         self.settings = settings
+        self.user_buckets.reload(settings.limits.user_messages)
         self.hub.reload(settings)

@@ -10,11 +10,18 @@ class Admission:
     __slots__ = ("count", "limit", "refusing", "resume")
 
     def __init__(self, limit: int, resume: int) -> None:
+        self.count = 0
+        self.resize(limit, resume)
+
+    def resize(self, limit: int, resume: int) -> None:
+        """Let other limits hold from the next `admit` on, as if it had never been full.
+
+        Raises ValueError for limits that contradict each other.
+        """
         if not 1 <= resume <= limit:
             raise ValueError(f"resume must be between 1 and the limit of {limit}, not {resume}")
         self.limit = limit
         self.resume = resume
-        self.count = 0
         self.refusing = False
 
     def admit(self) -> bool:

@@ -4,12 +4,15 @@ Source: spec/http.md, "The listener".
 """
 
 import traceback
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
+from starlette.types import ASGIApp
 
 from notifyd.auth.api_keys import ApiKeys
 from notifyd.events import Events
@@ -49,16 +52,9 @@ class HttpListener:
     ) -> None:
         limits = limits or HttpLimits()
         self._access = AccessRules(api_keys, address.is_loopback)
-        app = build_app(
-            backend,
-            access=self._access,
-            payload_limit_bytes=payload_limit_bytes,
-            websocket_url=websocket_url,
-            events=events,
-        )
-        # Starlette and Hypercorn type ASGI in two ways that no checker takes for one.
-        wrapped = ASGIWrapper(cast("ASGIFramework", app))
-        self._server = Server(wrapped, ServerConfig(events), WorkerContext(None), limits)
+        self._compose = partial(build_app, backend, access=self._access, websocket_url=websocket_url, events=events)
+        app = _wrap(self._compose(payload_limit_bytes=payload_limit_bytes))
+        self._server = Server(app, ServerConfig(events), WorkerContext(None), limits)
         self._events = events
         self._admission = Admission(limits.connections, limits.connections)
         self._listener = ClientListener(
@@ -80,9 +76,11 @@ class HttpListener:
         """How many HTTP connections are open."""
         return self._admission.count
 
-    def reload(self, api_keys: ApiKeys) -> None:
-        """Let these keys hold from the next request on."""
+    def reload(self, api_keys: ApiKeys, payload_limit_bytes: int) -> None:
+        """Let these keys hold from the next request on, and this limit from the next connection on."""
         self._access.api_keys = api_keys
+        app = _wrap(self._compose(payload_limit_bytes=payload_limit_bytes))
+        self._server = replace(self._server, app=app)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then refuse new connections at once and let running requests end for `grace_s`.
@@ -99,3 +97,8 @@ class HttpListener:
             self._events.count("barrier_hits", place="http")
             text = "".join(traceback.format_exception(group))
             self._events.log("error", "http_connection_failed", traceback=text)
+
+
+def _wrap(app: ASGIApp) -> ASGIWrapper:
+    """Hand an application to Hypercorn, which types ASGI in another way than Starlette: no checker takes it for one."""
+    return ASGIWrapper(cast("ASGIFramework", app))

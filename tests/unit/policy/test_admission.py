@@ -44,6 +44,16 @@ def test_without_hysteresis_one_out_is_one_in() -> None:
     assert [admission.admit() for _ in range(2)] == [True, False]
 
 
+def test_other_limits_hold_for_whoever_comes_next() -> None:
+    admission = Admission(1, 1)
+    assert [admission.admit() for _ in range(2)] == [True, False]
+    admission.resize(3, 1)
+    assert [admission.admit() for _ in range(3)] == [True, True, False]
+    admission.resize(1, 1)
+    admission.release()
+    assert not admission.admit()
+
+
 @pytest.mark.parametrize(("limit", "resume"), [(5, 6), (5, 0), (0, 0)])
 def test_impossible_limits(limit: int, resume: int) -> None:
     with pytest.raises(ValueError, match="resume must be between"):

@@ -143,10 +143,22 @@ async def test_keys_can_be_replaced_while_it_serves(
     await nursery.start(run, listener)
     assert listener.accepts
     client = HttpClient(listener.address.port, key="new")
-    listener.reload(ApiKeys(("old",)))
+    listener.reload(ApiKeys(("old",)), 1024)
     assert (await client.get("/v1/tree")).status == 401
-    listener.reload(ApiKeys(("new",)))
+    listener.reload(ApiKeys(("new",)), 1024)
     assert (await client.get("/v1/tree")).status == 200
+
+
+async def test_the_payload_limit_can_be_replaced_while_it_serves(
+    backend: NodeStandIn, events: RecordedEvents, nursery: trio.Nursery
+) -> None:
+    listener = new_listener(backend, events)
+    await nursery.start(run, listener)
+    client = HttpClient(listener.address.port)
+    message = {"topic": "a", "data": "x" * 1024}
+    assert (await client.post("/v1/publish", message)).status == 413
+    listener.reload(ApiKeys(()), 2048)
+    assert (await client.post("/v1/publish", message)).status == 200
 
 
 async def test_stopping_ends_idle_connections_and_lets_running_requests_end(
