@@ -35,7 +35,7 @@ class Log:
             renderer = structlog.dev.ConsoleRenderer(colors=True, repr_native_str=True)
         self._logger = structlog.wrap_logger(
             structlog.PrintLogger(stream),
-            processors=[_withhold, structlog.processors.add_log_level, _stamp(unix_s), renderer],
+            processors=[_withhold, structlog.processors.add_log_level, _head(unix_s), renderer],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         )
 
@@ -65,9 +65,10 @@ def _withhold(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDic
     return withheld
 
 
-def _stamp(unix_s: Callable[[], float]) -> Processor:
-    def stamp(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+def _head(unix_s: Callable[[], float]) -> Processor:
+    def head(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+        """Begin the line with when, how grave and what, for whoever reads it as text."""
         line["timestamp"] = datetime.fromtimestamp(unix_s(), UTC).isoformat(timespec="milliseconds")
-        return line
+        return {name: line[name] for name in ("timestamp", "level", "event")} | line
 
-    return stamp
+    return head

@@ -130,6 +130,7 @@ def test_lines_are_json_where_no_one_watches(telemetry: Telemetry, stream: io.St
             "percent": "100%s",
         }
     ]
+    assert list(lines(stream)[0])[:3] == ["timestamp", "level", "event"]
 
 
 def test_a_terminal_gets_colours_and_no_strangers_control_characters(hands: Hands) -> None:
