@@ -69,6 +69,6 @@ def _head(unix_s: Callable[[], float]) -> Processor:
     def head(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
         """Begin the line with when, how grave and what, for whoever reads it as text."""
         line["timestamp"] = datetime.fromtimestamp(unix_s(), UTC).isoformat(timespec="milliseconds")
-        return {name: line[name] for name in ("timestamp", "level", "event")} | line
+        return {**{name: line[name] for name in ("timestamp", "level", "event")}, **line}
 
     return head
