@@ -134,7 +134,13 @@ class Node:
         for name, (address, serve, refusal) in serving.items():
             if address is not None:
                 listener = ClientListener(
-                    name, address, admission=self._admission, serve=serve, refusal=refusal, events=context.events
+                    name,
+                    address,
+                    admission=self._admission,
+                    serve=serve,
+                    refusal=refusal,
+                    events=context.events,
+                    tls=tls,
                 )
                 await branch.start(name, listener.run)
                 self._clients[name] = listener

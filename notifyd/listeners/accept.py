@@ -7,6 +7,8 @@ its clients go on.
 import contextlib
 import errno
 import socket
+import ssl
+import traceback
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -16,6 +18,7 @@ from notifyd.events import Events
 from notifyd.policy.admission import Admission
 from notifyd.settings import Address
 from notifyd.transport.stream import SocketStream
+from notifyd.transport.tls import TlsStream
 
 BACKLOG = 4096
 """Connections the kernel may hold for us: a reconnect storm waits there instead of being refused."""
@@ -31,7 +34,9 @@ NO_DESCRIPTOR_PAUSE_S = 0.1
 """With no descriptor left, accept fails at once and for ever: a pause keeps the CPU for the clients there are."""
 
 LINGERING_REFUSALS = 256
-"""Refused clients waited for at the same time; in a flood the others are closed at once."""
+"""Refused clients waited for at the same time; in a flood the others are closed at once.
+
+With TLS this also bounds the handshakes made only to say no."""
 
 REFUSAL_DEADLINE_S = 1.0
 
@@ -64,8 +69,8 @@ def address_of(listening: socket.socket) -> Address:
 class ClientListener:
     """Accepts clients on one address and serves each in a task of its own.
 
-    `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed.
-    A listener serves until cancelled; `stop_accepting` ends only the accepting.
+    `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed; where
+    clients speak TLS, by `tls`. A listener serves until cancelled; `stop_accepting` ends only the accepting.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class ClientListener:
         serve: Callable[[SocketStream], Awaitable[None]],
         refusal: bytes,
         events: Events,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self.address = address
@@ -84,6 +90,7 @@ class ClientListener:
         self._serve = serve
         self._refusal = refusal
         self._events = events
+        self._tls = tls
         self._accepting: trio.CancelScope | None = None
         self._refusing = 0
 
@@ -131,23 +138,37 @@ class ClientListener:
         stream = SocketStream(accepted, peer=f"{peer[0]}:{peer[1]}", local=str(self.address))
         if self._admission.admit():
             connections.start_soon(self._serve_admitted, stream)
-        else:
-            self._events.count("refusals", reason="connection_limit")
+            return
+        self._events.count("refusals", reason="connection_limit")
+        if self._tls is None:
             with contextlib.suppress(StreamBroken):
                 stream.send_now(self._refusal)
-            if self._refusing < LINGERING_REFUSALS:
-                self._refusing += 1
-                connections.start_soon(self._refuse, stream)
-            else:
-                stream.close()
+        if self._refusing < LINGERING_REFUSALS:
+            self._refusing += 1
+            connections.start_soon(self._refuse, stream)
+        else:
+            stream.close()
 
     async def _refuse(self, stream: SocketStream) -> None:
-        """Let a refused client read why before its connection is gone."""
+        """Let a refused client read why before its connection is gone. Like a connection it has a barrier."""
         try:
-            await stream.finish(REFUSAL_DEADLINE_S)
+            with trio.move_on_after(REFUSAL_DEADLINE_S), contextlib.suppress(StreamBroken):
+                await self._say_refusal(stream)
+        except Exception:
+            self._events.count("barrier_hits", place="refusal")
+            self._events.log("error", "refusal_failed", listener=self.name, traceback=traceback.format_exc())
         finally:
             stream.close()
             self._refusing -= 1
+
+    async def _say_refusal(self, stream: SocketStream) -> None:
+        if self._tls is None:  # sent as it was accepted
+            await stream.finish(REFUSAL_DEADLINE_S)
+            return
+        encrypted = TlsStream(stream, self._tls)
+        await encrypted.handshake()
+        encrypted.send_now(self._refusal)
+        await encrypted.finish(REFUSAL_DEADLINE_S)
 
     async def _serve_admitted(self, stream: SocketStream) -> None:
         try:
