@@ -1,0 +1,121 @@
+"""SIGHUP and who may do what: topic policies, token keys and API keys change for the next request, or nothing does."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.http_client import HttpClient
+from tests.reliability.node_process import NodeProcess, running_node
+from tests.reliability.raw_clients import RawDevice
+
+pytestmark = pytest.mark.guard(30)
+
+KEYS = {kid: f"the secret of {kid}, long enough for HS512: {kid * 10}" for kid in ("old", "new")}
+
+
+def _configuration(kid: str = "old", api_key: str = "first", publish: str = "token") -> str:
+    return "\n".join(
+        [
+            "[auth]",
+            f'keys = [{{ algorithm = "HS512", secret = {json.dumps(KEYS[kid])}, kid = "{kid}" }}]',
+            f'api_keys = ["an API key: {api_key}"]',
+            "[[topics]]",
+            f'match = "news"\npublish = "{publish}"\nhistory = 0',
+        ]
+    )
+
+
+def _token(kid: str) -> str:
+    claims = {"sub": "ann", "exp": int(time.time()) + 600, "subscribe": ["**"], "publish": ["**"]}
+    return jwt.encode(claims, KEYS[kid], "HS512", {"kid": kid})
+
+
+class Operator:
+    """Writes the configuration of a node and has it read again."""
+
+    def __init__(self, node: NodeProcess, path: Path) -> None:
+        self.node = node
+        self.path = path
+        self.reloads = 0
+
+    async def reload(self, text: str) -> None:
+        self.path.write_text(text, encoding="utf-8")
+        self.node.process.send_signal(signal.SIGHUP)
+        self.reloads += 1
+        await self.node.wait_logged("reloaded", self.reloads)
+
+    async def connect(self, kid: str) -> RawDevice | None:
+        """A client with a token of this key, None when it is not accepted."""
+        device = await RawDevice.open(self.node.ports["device"])
+        reply = await device.request({"op": "connect", "id": 1, "token": _token(kid)})
+        return device if reply["op"] == "connected" else None
+
+
+async def _publishes(device: RawDevice) -> bool:
+    return (await device.request({"op": "publish", "id": 2, "topic": "news", "data": 1}))["op"] == "published"
+
+
+async def test_what_a_reload_lets_in_and_shuts_out(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.toml"
+    path.write_text(_configuration())
+    async with running_node({"AUTH__ANONYMOUS": "false"}, config=path) as node:
+        operator = Operator(node, path)
+        device = await operator.connect("old")
+        assert device is not None
+        assert await operator.connect("new") is None
+        assert await _publishes(device)
+
+        await operator.reload(_configuration(publish="service"))
+        assert not await _publishes(device)
+        await operator.reload(_configuration())
+        assert await _publishes(device)
+
+        await operator.reload(_configuration(kid="new", api_key="second"))
+        assert await _publishes(device), "who is connected stays"
+        assert await operator.connect("old") is None
+        assert await operator.connect("new") is not None
+        refresh = await device.request({"op": "refresh", "id": 3, "token": _token("new")})
+        assert refresh["op"] == "refreshed"
+        keys = {
+            key: (await HttpClient(node.ports["http"], key=f"an API key: {key}").get("/v1/tree")).status
+            for key in ("first", "second")
+        }
+        assert keys == {"first": 401, "second": 200}
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ("[auth\n", "notifyd.toml"),
+        ("[auth]\nkeys = 7\n", "auth.keys"),
+        ('[auth]\nkeys = [{ algorithm = "RS256", public_key = "no PEM" }]\n', "auth.keys"),
+        ('[[topics]]\nmatch = "**:a"\n', "topics"),
+        ("[limits]\nconnections = { limit = 1, resume = 2 }\n", "limits.connections"),
+        (None, "notifyd.toml"),
+    ],
+    ids=["no TOML", "a wrong type", "a wrong key", "a wrong pattern", "a contradiction", "no file"],
+)
+async def test_a_broken_file_changes_nothing_and_is_one_line(tmp_path: Path, broken: str | None, problem: str) -> None:
+    path = tmp_path / "notifyd.toml"
+    path.write_text(_configuration())
+    async with running_node({"AUTH__ANONYMOUS": "false"}, config=path) as node:
+        operator = Operator(node, path)
+        device = await operator.connect("old")
+        assert device is not None
+        lines = len(node.log)
+        if broken is None:
+            path.unlink()
+        else:
+            path.write_text(broken)
+        node.process.send_signal(signal.SIGHUP)
+        refused = await node.wait_logged("reload_refused")
+        assert problem in refused["problem"]
+        assert "traceback" not in refused
+        assert len(node.log) == lines + 1
+        assert await _publishes(device)
+        assert await operator.connect("old") is not None
+        await operator.reload(_configuration())  # and the next one is heard
