@@ -186,7 +186,7 @@ class Connection:
         """Unregister what `enter` registered, and leave the session in the hub's care: its client may be back."""
         subscriber = self.subscriber
         if subscriber is not None:
-            self.context.user_buckets.release(subscriber.user)
+            self.context.user_buckets.release(subscriber.user, self.limits.user)
             try:
                 await self.context.hub.detach(subscriber)
             finally:

@@ -7,35 +7,43 @@ from notifyd.clock import Clock
 from notifyd.connection.connections import Connections
 from notifyd.events import Events
 from notifyd.hub.hub import Hub
+from notifyd.model import ANONYMOUS
 from notifyd.policy.token_bucket import TokenBucket
 from notifyd.settings import Rate, Settings
 
 
 class UserBuckets:
-    """One token bucket a user, kept while the user has a connection. Without a rate, nobody is limited."""
+    """One token bucket a user, kept while the user has a connection. Without a rate, nobody is limited.
+
+    The anonymous user has none: many strangers would share it, and one of them could keep the others from asking.
+    """
 
     def __init__(self, rate: Rate | None) -> None:
         self._rate = rate
         self._buckets: dict[str, tuple[TokenBucket, int]] = {}
 
     def reload(self, rate: Rate | None) -> None:
-        """Let another rate hold for users who come from now on."""
-        self._rate = rate
+        """Let another rate hold for connections that come from now on."""
+        if rate != self._rate:
+            self._rate = rate
+            self._buckets = {}
 
     def acquire(self, user: str, now_s: float) -> TokenBucket | None:
         """Return the user's bucket for one more connection; each call is followed by one `release`."""
-        if self._rate is None:
+        if self._rate is None or user == ANONYMOUS.user:
             return None
         bucket, holders = self._buckets.get(user) or (TokenBucket(self._rate.rate, self._rate.burst, now_s), 0)
         self._buckets[user] = (bucket, holders + 1)
         return bucket
 
-    def release(self, user: str) -> None:
-        """Let go of the user's bucket; the last connection's release forgets it."""
-        if user in self._buckets:
-            bucket, holders = self._buckets.pop(user)
-            if holders > 1:
-                self._buckets[user] = (bucket, holders - 1)
+    def release(self, user: str, held: TokenBucket | None) -> None:
+        """Let go of the bucket that `acquire` returned; the last connection's release forgets it."""
+        bucket, holders = self._buckets.get(user, (None, 0))
+        if bucket is None or bucket is not held:  # one of before a reload
+            return
+        del self._buckets[user]
+        if holders > 1:
+            self._buckets[user] = (bucket, holders - 1)
 
 
 @dataclass(slots=True)
