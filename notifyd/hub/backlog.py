@@ -4,6 +4,8 @@ Pure bookkeeping, in bytes of the subscriber's form. Every step takes the same t
 """
 
 from collections import deque
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from notifyd.hub.delivery import Delivery
 from protocol.framing import Form, to_wire
@@ -109,3 +111,67 @@ class Backlog:
             freed_bytes += GAP_BYTES
         items.extendleft(reversed(gaps))
         return freed_bytes
+
+
+Waiting: TypeAlias = bytes | Delivery | Lost | Backlog
+"""What stands in a queue: one frame, or a slow topic's share."""
+
+
+class Backlogs:
+    """The backlogs in one connection's queue, which they are served from in turns; other frames keep their places.
+
+    Made when the first is needed: it gathers what waits already. `queue` is changed in place.
+    """
+
+    __slots__ = ("_by_topic", "_form", "_queue")
+
+    def __init__(self, queue: list[Waiting], form: Form) -> None:
+        self._by_topic: dict[str, Backlog] = {}
+        self._form = form
+        self._queue = queue
+        waiting = queue[:]
+        queue.clear()
+        for item in waiting:
+            if isinstance(item, Delivery | Lost):
+                self.of(item.topic).append(item)
+            else:
+                queue.append(item)
+
+    def of(self, topic: str) -> Backlog:
+        """Return a topic's backlog; a new one stands last in the queue."""
+        backlog = self._by_topic.get(topic)
+        if backlog is None:
+            backlog = self._by_topic[topic] = Backlog(topic, self._form)
+            self._queue.append(backlog)
+        return backlog
+
+    def forget(self, backlog: Backlog) -> None:
+        """Take an empty backlog, which is the newest, out of the queue."""
+        del self._by_topic[backlog.topic]
+        self._queue.pop()
+
+    def take(self, most_bytes: int) -> list[Waiting]:
+        """Take about `most_bytes`, at least one item: one of each topic in turn, and other frames in between."""
+        taken: list[Waiting] = []
+        while self._queue and most_bytes > 0:
+            item = self._queue.pop(0)
+            if type(item) is Backlog:
+                if len(item.items) > 1:
+                    self._queue.append(item)
+                else:
+                    del self._by_topic[item.topic]
+                item = item.take()
+            taken.append(item)
+            most_bytes -= len(item if type(item) is bytes else item.frame(self._form))  # type: ignore[union-attr]
+        return taken
+
+
+def first_positions(items: Iterable[Waiting]) -> dict[str, Position]:
+    """Tell each topic's first position among what waits."""
+    first: dict[str, Position] = {}
+    for item in items:
+        if type(item) is Delivery and item.position is not None:
+            first.setdefault(item.topic, item.position)
+        elif type(item) is Lost:
+            first.setdefault(item.topic, Position(item.epoch, item.first))
+    return first

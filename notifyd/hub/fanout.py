@@ -10,7 +10,7 @@ import trio
 
 from notifyd.events import Events
 from notifyd.hub.delivery import Delivery
-from notifyd.hub.outbox import Outbox
+from notifyd.hub.outbox import Joined, Outbox
 from notifyd.hub.registry import Registry, Topic
 from notifyd.model import Notification
 
@@ -48,11 +48,11 @@ class Fanout:
             self._sender.unpark()
         if left_out is None:
             for outbox in live:
-                outbox.put(delivery)
+                outbox.append(delivery)
         else:
             for outbox in live:
                 if outbox is not left_out:
-                    outbox.put(delivery)
+                    outbox.append(delivery)
             count -= left_out in live
         if topic.catching_up:
             count += self._hand_to_late(topic, delivery, left_out)
@@ -84,8 +84,9 @@ class Fanout:
     def flush(self) -> None:
         """Send everything queued by `deliver`: one non-blocking send a connection."""
         touched, self._touched = self._touched, {}
+        joined: Joined = {}
         for outbox in touched:
-            outbox.flush()
+            outbox.flush(joined)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whenever something was queued, until cancelled."""

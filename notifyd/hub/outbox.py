@@ -4,14 +4,14 @@ The fan-out fills outboxes and sends from them without waiting. Only when a sock
 to life for that connection (`on_blocked`), and it ends when the outbox is empty again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol, TypeAlias
 
 import trio
 
 from notifyd.errors import StreamBroken
-from notifyd.hub.backlog import GAP_BYTES, Backlog, Lost
+from notifyd.hub.backlog import GAP_BYTES, Backlog, Backlogs, Lost, Waiting, first_positions
 from notifyd.hub.delivery import Delivery
 from notifyd.settings import Overflow
 from protocol.framing import Form
@@ -23,8 +23,9 @@ JOINED_BYTES = 64 * 1024
 REPLAY_SHARE = 2
 """A replay may fill one part in so many of the budget: the rest is for what is live meanwhile."""
 
-Waiting: TypeAlias = bytes | Delivery | Lost | Backlog
-"""What stands in a queue: one frame, or a slow topic's share."""
+
+Joined: TypeAlias = dict[Form, tuple[list[Delivery], bytes]]
+"""What was joined last for each form: connections that are owed the same share its bytes."""
 
 
 class Sink(Protocol):
@@ -60,6 +61,7 @@ class Outbox:
         "_closed",
         "_drained",
         "_draining",
+        "_fresh",
         "_missed",
         "_on_blocked",
         "_on_broken",
@@ -87,7 +89,8 @@ class Outbox:
         self._sink = sink
         self._budget_bytes = budget_bytes
         self._queue: list[Waiting] = []
-        self._backlogs: dict[str, Backlog] | None = None
+        self._fresh: list[Delivery] = []
+        self._backlogs: Backlogs | None = None
         self._sending: Sequence[Waiting] = ()
         self._remainder: memoryview | None = None
         self._blocked = False
@@ -106,8 +109,20 @@ class Outbox:
 
     # --- filling: synchronous, from the fan-out and from the connection ----------------------------------------------
 
+    def append(self, delivery: Delivery) -> None:
+        """Take a delivery that `flush` follows in this step of the scheduler or the next, as `put` does but cheaply.
+
+        Most of them leave with that flush. Only what does not is counted against the budget.
+        """
+        if self._blocked:
+            self.put(delivery)
+        else:
+            self._fresh.append(delivery)
+
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery, or apply its topic's overflow policy where the budget does not hold it."""
+        if self._fresh:
+            self._settle()
         if self._closed:
             self._miss(delivery.topic, delivery.position)
             return
@@ -124,6 +139,8 @@ class Outbox:
 
     def put_frame(self, frame: bytes) -> None:
         """Queue a whole frame that belongs to this connection alone: a reply, a heartbeat, a control frame."""
+        if self._fresh:
+            self._settle()
         if self._closed:
             return
         if self.queued_bytes + len(frame) > self._budget_bytes and not self._make_room(len(frame)):
@@ -134,6 +151,7 @@ class Outbox:
 
     def put_gap(self, lost: Lost) -> None:
         """Queue the notice that offsets of a topic will not come; it always finds room."""
+        self._settle()
         if self._closed:
             self._miss(lost.topic, Position(lost.epoch, lost.first))
             return
@@ -145,19 +163,26 @@ class Outbox:
 
     def has_room(self, delivery: Delivery) -> bool:
         """Whether a delivery of the past fits now, after sending what can be sent, and leaves room for what is live."""
+        self._settle()
         size_bytes, share_bytes = len(delivery.frame(self.form)), self._budget_bytes // REPLAY_SHARE
         if self.queued_bytes + size_bytes > share_bytes:
             self.flush()
         return not self.queued_bytes or self.queued_bytes + size_bytes <= share_bytes
 
-    def flush(self) -> None:
-        """Send what is queued with one non-blocking send, or leave it to the writer when the socket would block."""
+    def flush(self, joined: Joined | None = None) -> None:
+        """Send what is queued with one non-blocking send, or leave it to the writer when the socket would block.
+
+        Connections flushed one after the other with the same `joined` share what they join.
+        """
+        if self._fresh and not self._send_fresh(joined):
+            self._settle()
         while self._queue and not self._blocked:
             taken, data = self._take()
             self._send(data, taken)
 
     def close(self, final_frame: bytes, *, discard: bool) -> None:
         """Take nothing more after `final_frame` (b"" for none); with `discard`, drop the whole frames still waiting."""
+        self._settle()
         if discard:
             self._discard()
             self.queued_bytes = len(self._remainder or b"")
@@ -169,7 +194,8 @@ class Outbox:
 
     def first_unsent(self) -> dict[str, Position]:
         """Tell, of each topic with any, the oldest position that was not handed to the socket whole."""
-        return (self._missed or {}) | _first_positions(chain(self._sending, self._waiting()))
+        self._settle()
+        return (self._missed or {}) | first_positions(chain(self._sending, self._waiting()))
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -201,10 +227,37 @@ class Outbox:
         else:
             await trio.lowlevel.checkpoint()
 
+    def _settle(self) -> None:
+        """Queue and count what `append` took."""
+        fresh, self._fresh = self._fresh, []
+        for delivery in fresh:
+            self.put(delivery)
+
+    def _send_fresh(self, joined: Joined | None) -> bool:
+        """Send what `append` took in one write; False where something stands before it or it is too much for one."""
+        fresh, form = self._fresh, self.form
+        if self._queue or self._blocked or self._closed or self._backlogs is not None:
+            return False
+        if len(fresh) == 1:
+            data = fresh[0].frames[form] or fresh[0].frame(form)
+        elif joined is not None and (shared := joined.get(form)) is not None and shared[0] == fresh:
+            data = shared[1]
+        else:
+            data = b"".join([delivery.frames[form] or delivery.frame(form) for delivery in fresh])
+            if len(data) > JOINED_BYTES or len(data) > self._budget_bytes:
+                return False
+            if joined is not None:
+                joined[form] = fresh, data
+        self._fresh = []
+        self.queued_bytes += len(data)
+        self._send(data, fresh)
+        return True
+
     def _take(self) -> tuple[Sequence[Waiting], bytes]:
         """Take what makes one write off the queue; return it as it was and as bytes."""
         if self._backlogs is not None:
-            return self._take_in_turns(self._backlogs)
+            in_turns = self._backlogs.take(JOINED_BYTES)
+            return in_turns, b"".join(map(self._frame_of, in_turns))
         queue = self._queue
         if len(queue) == 1:
             item = queue.pop()
@@ -281,7 +334,7 @@ class Outbox:
 
     def _discard(self) -> None:
         """Drop what waits, remembering where each topic would have gone on."""
-        self._missed = (self._missed or {}) | _first_positions(self._waiting())
+        self._missed = (self._missed or {}) | first_positions(self._waiting())
         self._queue.clear()
         self._backlogs = None
 
@@ -324,8 +377,8 @@ class Outbox:
         least_bytes = self.queued_bytes - backlog.message_bytes + backlog.gap_bytes
         if policy is Overflow.GAP or least_bytes > rest_bytes:
             self.queued_bytes += backlog.lose(newest)
-            if not backlog.items:
-                self._forget(backlog)
+            if not backlog.items and self._backlogs is not None:
+                self._backlogs.forget(backlog)
             return
         while backlog.message_bytes and (policy is Overflow.LATEST or self.queued_bytes > rest_bytes):
             self.queued_bytes -= backlog.drop_oldest()
@@ -335,50 +388,5 @@ class Outbox:
     def _backlog(self, topic: str) -> Backlog:
         """Return the topic's backlog, in the queue; the first that is asked for gathers what waits already."""
         if self._backlogs is None:
-            self._backlogs = {}
-            waiting, self._queue = self._queue, []
-            for item in waiting:
-                if isinstance(item, Delivery | Lost):
-                    self._backlog(item.topic).append(item)
-                else:
-                    self._queue.append(item)
-        backlog = self._backlogs.get(topic)
-        if backlog is None:
-            backlog = self._backlogs[topic] = Backlog(topic, self.form)
-            self._queue.append(backlog)
-        return backlog
-
-    def _forget(self, backlog: Backlog) -> None:
-        """Take an empty backlog, which is the newest, out of the queue."""
-        assert self._backlogs is not None
-        del self._backlogs[backlog.topic]
-        self._queue.pop()
-
-    def _take_in_turns(self, backlogs: dict[str, Backlog]) -> tuple[Sequence[Waiting], bytes]:
-        """Take what makes one write: one message of each topic after the other, and replies in between."""
-        taken: list[Waiting] = []
-        frames: list[bytes] = []
-        joined_bytes = 0
-        while self._queue and joined_bytes < JOINED_BYTES:
-            item = self._queue.pop(0)
-            if type(item) is Backlog:
-                if len(item.items) > 1:
-                    self._queue.append(item)
-                else:
-                    del backlogs[item.topic]
-                item = item.take()
-            taken.append(item)
-            frames.append(frame := self._frame_of(item))
-            joined_bytes += len(frame)
-        return taken, b"".join(frames)
-
-
-def _first_positions(items: Iterable[Waiting]) -> dict[str, Position]:
-    """Tell each topic's first position among what waits."""
-    first: dict[str, Position] = {}
-    for item in items:
-        if type(item) is Delivery and item.position is not None:
-            first.setdefault(item.topic, item.position)
-        elif type(item) is Lost:
-            first.setdefault(item.topic, Position(item.epoch, item.first))
-    return first
+            self._backlogs = Backlogs(self._queue, self.form)
+        return self._backlogs.of(topic)
