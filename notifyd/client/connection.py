@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from notifyd.client.device import DeviceClientLink
 from notifyd.client.dialing import open_stream
-from notifyd.client.feed import Feed
+from notifyd.client.feed import EVENTS_A_TURN, Feed
 from notifyd.client.link import Link, LinkClosed
 from notifyd.client.options import ClientOptions
 from notifyd.client.outbox import ClientOutbox
@@ -281,8 +281,10 @@ class ClientConnection:
     async def _read(self, link: Link) -> None:
         try:
             while True:
-                for frame in await link.receive():
+                for count, frame in enumerate(await link.receive(), start=1):
                     self._receive(frame)
+                    if count % EVENTS_A_TURN == 0:
+                        await trio.lowlevel.checkpoint()
         except LinkClosed as closed:
             if self._parting is None:  # else the writer is about to close the link, and says when
                 self._end(self._farewell(closed))

@@ -25,6 +25,9 @@ Acknowledge = Callable[[str, int], None]
 QUEUE_MESSAGES = 1000
 """A feed's default bound, and the most that one page of history holds (spec/wire.md)."""
 
+EVENTS_A_TURN = 16
+"""Reader and consumer each handle so many before the other has its turn, so that a quick consumer keeps up."""
+
 
 class Feed:
     """An async iterator over a topic's `Message` and `Gap` events (and `Joined`, `Left` with `joins`), in order.
@@ -56,6 +59,7 @@ class Feed:
         self._events: deque[FeedEvent] = deque()
         self._failure: Exception | None = None
         self._arrived = trio.Event()
+        self._taken = 0
         self._turn = trio.Lock()
         self._read_history = read_history
         self._send_acknowledgement = acknowledge
@@ -66,16 +70,27 @@ class Feed:
         return self
 
     async def __anext__(self) -> FeedEvent:
-        async with self._turn:
-            while not self._events:
-                if self._behind:
+        self._taken += 1
+        if self._events and self._taken % EVENTS_A_TURN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+        while not self._events:
+            await self._wait()
+        return self._events.popleft()
+
+    async def _wait(self) -> None:
+        """Wait until there may be an event; raises what ended the feed."""
+        if self._behind:
+            async with self._turn:
+                if self._behind and not self._events:
                     await self._catch_up()
-                elif self._failure is not None:
-                    raise self._failure
-                else:
-                    self._arrived = trio.Event()
-                    await self._arrived.wait()
-            return self._events.popleft()
+        elif self._failure is not None:
+            raise self._failure
+        else:
+            if self._arrived.is_set():
+                self._arrived = trio.Event()
+            await self._arrived.wait()
 
     def acknowledge(self, event: Message | Gap) -> None:
         """Tell the server that everything up to this event has been handled.

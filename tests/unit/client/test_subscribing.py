@@ -9,7 +9,9 @@ from msgspec import UNSET
 from trio.testing import MockClock
 
 from notifyd.client import SubscriptionEnded
+from protocol.codec import FrameType, encode_frame
 from protocol.errors import CloseCode, ErrorCode, RequestError
+from protocol.framing import Encoding
 from protocol.messages import (
     Entry,
     Gap,
@@ -24,6 +26,7 @@ from protocol.messages import (
     Subscribe,
     Subscribed,
     Unsubscribed,
+    encode,
 )
 from tests.unit.client.scripted_server import EPOCH, Peer, ScriptedServer, at, restored
 
@@ -507,6 +510,25 @@ async def client_pages(peer: Peer, nursery: trio.Nursery, messages: Any) -> list
 
     nursery.start_soon(serve)
     return await seen(messages, 9)
+
+
+async def test_a_quick_consumer_keeps_up_with_a_burst(
+    device_server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """A burst that arrives in one piece is no reason to fall behind."""
+    async with device_server.client() as client:
+        peer = await device_server.accept_connected()
+
+        async def serve() -> None:
+            await peer.admit(offset=0)
+            messages = [Message(topic="a", data=0, time=1, epoch=EPOCH, offset=offset) for offset in range(1, 501)]
+            frames = [encode_frame(FrameType.MSGPACK, encode(message, Encoding.MSGPACK)) for message in messages]
+            await peer.send_raw(b"".join(frames))
+
+        nursery.start_soon(serve)
+        async with client.subscribe("a", queue_messages=50) as messages:
+            assert await seen(messages, 500) == list(range(1, 501))
+            await peer.nothing_comes()
 
 
 async def test_what_the_history_has_no_more_is_a_gap(
