@@ -24,15 +24,17 @@ def publish(
     ] = None,
 ) -> None:
     """Publish a message and print its position as a JSON line."""
-    import msgspec
     import trio
 
-    published = trio.run(publish_once, topic, read_json(data), url, token, key)
-    position = {"topic": published.topic, "epoch": published.epoch, "offset": published.offset}
-    known = {name: value for name, value in position.items() if value is not msgspec.UNSET}
-    if published.scope is not msgspec.UNSET:
-        known["scope"] = published.scope
-    print(msgspec.json.encode(known).decode())
+    print(position_line(trio.run(publish_once, topic, read_json(data), url, token, key)))
+
+
+def position_line(published: "Published") -> str:
+    """Write down where a message stands; a topic without history has no position."""
+    import msgspec
+
+    fields = {name: getattr(published, name) for name in ("topic", "epoch", "offset", "scope")}
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not msgspec.UNSET}).decode()
 
 
 def read_json(text: str) -> Any:

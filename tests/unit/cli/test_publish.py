@@ -3,7 +3,9 @@ import socket
 import pytest
 import typer
 
+from notifyd.cli.publish import position_line
 from notifyd.cli.subscribe import read_start
+from protocol.messages import Published
 from protocol.position import Position
 from tests.unit.cli.command_line import Run
 
@@ -24,6 +26,19 @@ def test_nobody_serves_there(run: Run) -> None:
     told = f"cannot reach {url}: Connection refused; `notifyd serve` starts a node, --url names another\n"
     assert run("publish", "a", "1", "--url", url) == (1, "", told)
     assert run("subscribe", "a", "--url", url) == (1, "", told)
+
+
+def test_a_server_that_does_not_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifyd.cli.publish.ANSWER_TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        told = f"notifyd publish: no answer from {url} within 0.05 s\n"
+        assert run("publish", "a", "1", "--url", url) == (1, "", told)
+
+
+def test_positions() -> None:
+    assert position_line(Published(id=1, topic="a", epoch="e", offset=3)) == '{"topic":"a","epoch":"e","offset":3}'
+    assert position_line(Published(id=1, topic="a", scope="node")) == '{"topic":"a","scope":"node"}'
 
 
 def test_what_is_no_url(run: Run) -> None:
