@@ -32,6 +32,7 @@ def missed(results: dict[str, Any], share: float) -> list[str]:
     ]
 
 
+@pytest.mark.measured
 @pytest.mark.guard(180)
 def test_quick_measurements_meet_half_of_their_targets(tmp_path: Path) -> None:
     results = run_bench(tmp_path, "--quick")

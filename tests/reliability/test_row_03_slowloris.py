@@ -53,6 +53,7 @@ async def test_a_dawdling_client_is_closed_within_the_handshake_deadline(
         assert await node.metric("barrier_hits_total") == 0
 
 
+@pytest.mark.measured
 @pytest.mark.guard(90)
 async def test_good_clients_connect_among_2000_dawdling_ones() -> None:
     raise_descriptor_limit()

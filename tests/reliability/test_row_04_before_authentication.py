@@ -49,6 +49,7 @@ async def test_more_than_4_kib_before_connect_closes(size: int) -> None:
         assert await dripping.error_code() == 4001
 
 
+@pytest.mark.measured
 @pytest.mark.guard(60)
 async def test_a_crowd_of_strangers_costs_at_most_64_kib_each() -> None:
     raise_descriptor_limit()

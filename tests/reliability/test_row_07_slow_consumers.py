@@ -60,6 +60,7 @@ def _settings(overflow: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.measured
 @pytest.mark.guard(120)
 async def test_slow_subscribers_are_closed_and_the_healthy_lose_nothing(report: Callable[[str], None]) -> None:
     raise_descriptor_limit()
