@@ -201,6 +201,7 @@ async def open_node(
     telemetry.show("connections", lambda: len(context.connections))
     telemetry.show("topics", lambda: len(hub.registry.topics))
     telemetry.show("sessions", lambda: len(hub.registry.subscribers))
+    telemetry.show("tasks", lambda: trio.lowlevel.current_statistics().tasks_living)
     async with open_branch("node", events=telemetry, clock=clock) as root:
         node = Node(context, root, telemetry)
         async with (

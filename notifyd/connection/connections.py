@@ -4,7 +4,7 @@ One service beats for all: thousands of silent clients cost a heap entry each, n
 """
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,10 @@ import trio
 
 if TYPE_CHECKING:
     from notifyd.connection.connection import Connection
+
+
+MOST_STALE, FEW = 3, 100
+"""The deadlines of connections that are gone are forgotten once there are so many of them: a share of all, and some."""
 
 
 class Connections:
@@ -31,6 +35,9 @@ class Connections:
     def remove(self, connection: "Connection") -> None:
         """Let a connection go."""
         del self._open[connection.number]
+        if len(self._due) > MOST_STALE * len(self._open) + FEW:
+            self._due[:] = [entry for entry in self._due if entry[1] in self._open]
+            heapify(self._due)
         if not self._open:
             self._emptied.set()
             self._emptied = trio.Event()

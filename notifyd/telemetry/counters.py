@@ -39,5 +39,6 @@ GAUGES: Mapping[str, Metric] = MappingProxyType(
         "connections": Metric("Connections open now."),
         "topics": Metric("Topics with a subscriber on this node."),
         "sessions": Metric("Sessions of connected clients."),
+        "tasks": Metric("Tasks that run in the node: a few, and two or three for each connection."),
     }
 )
