@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -130,12 +129,6 @@ async def test_in_a_terminal() -> None:
         assert "Traceback" not in demo.text
 
 
-async def test_it_ends_by_itself() -> None:
-    async with running("--seconds", "0.1") as demo:
-        await demo.wait_for("Drained: ")
-        assert await demo.process.wait() == 0
-
-
 async def test_it_ends_when_nobody_reads() -> None:
     async with running(stderr=subprocess.PIPE) as demo:
         await demo.wait_for("message")
@@ -144,20 +137,3 @@ async def test_it_ends_when_nobody_reads() -> None:
         await demo.process.stdout.aclose()
         assert await demo.process.wait() == 1
         assert b"".join([data async for data in demo.process.stderr]) == b""
-
-
-@pytest.mark.parametrize("option", ["--websocket", "--device", "--http"])
-async def test_a_port_in_use_is_one_line_that_names_the_option(option: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = await trio.run_process(
-            [*PROGRAM, *ANY_PORTS, option, str(port)],
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env=ENVIRONMENT,
-        )
-    told = f"notifyd demo: cannot listen on 127.0.0.1:{port} ({option}): Address already in use"
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.decode().startswith(told)
-    assert len(done.stderr.splitlines()) == 1
