@@ -10,7 +10,7 @@ import trio
 
 from notifyd.events import Events
 from notifyd.hub.delivery import Delivery
-from notifyd.hub.outbox import Joined, Outbox
+from notifyd.hub.outbox import JoinedFrames, Outbox
 from notifyd.hub.registry import Registry, Topic
 from notifyd.model import Notification
 
@@ -84,7 +84,7 @@ class Fanout:
     def flush(self) -> None:
         """Send everything queued by `deliver`: one non-blocking send a connection."""
         touched, self._touched = self._touched, {}
-        joined: Joined = {}
+        joined: JoinedFrames = {}
         for outbox in touched:
             outbox.flush(joined)
 

@@ -24,7 +24,7 @@ REPLAY_SHARE = 2
 """A replay may fill one part in so many of the budget: the rest is for what is live meanwhile."""
 
 
-Joined: TypeAlias = dict[Form, tuple[list[Delivery], bytes]]
+JoinedFrames: TypeAlias = dict[Form, tuple[list[Delivery], bytes]]
 """What was joined last for each form: connections that are owed the same share its bytes."""
 
 
@@ -169,7 +169,7 @@ class Outbox:
             self.flush()
         return not self.queued_bytes or self.queued_bytes + size_bytes <= share_bytes
 
-    def flush(self, joined: Joined | None = None) -> None:
+    def flush(self, joined: JoinedFrames | None = None) -> None:
         """Send what is queued with one non-blocking send, or leave it to the writer when the socket would block.
 
         Connections flushed one after the other with the same `joined` share what they join.
@@ -233,7 +233,7 @@ class Outbox:
         for delivery in fresh:
             self.put(delivery)
 
-    def _send_fresh(self, joined: Joined | None) -> bool:
+    def _send_fresh(self, joined: JoinedFrames | None) -> bool:
         """Send what `append` took in one write; False where something stands before it or it is too much for one."""
         fresh, form = self._fresh, self.form
         if self._queue or self._blocked or self._closed or self._backlogs is not None:
