@@ -5,6 +5,7 @@ connection costs one page of memory, and never more than the replays' share of t
 are not held: they are in the history.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,12 +102,15 @@ class CatchUp:
         subscription = self.subscription
         if tell_gap and self.standing.recovered is False:
             self._tell_gap(self._since, self._page.top)
-        whole = self._put_page() and not self._page.more and self._put_buffer()
+        arrived, subscription.buffer = subscription.buffer or [], None
+        whole = self._put_page() and not self._page.more and self._put_all(arrived)
         if whole:
             self._registry.caught_up(subscription)
         else:
-            subscription.buffer = None
             subscription.replay = subscription.replay or trio.CancelScope()
+        for delivery in arrived:
+            if delivery.position is None:
+                self._outbox.put(delivery)  # no history has it
         self._outbox.flush()
         return whole
 
@@ -123,14 +127,12 @@ class CatchUp:
             subscription.sent = notification.position
         return True
 
-    def _put_buffer(self) -> bool:
+    def _put_all(self, arrived: Sequence[Delivery]) -> bool:
         """Queue what arrived while the page was read, likewise; what is left is in the history by now."""
         subscription = self.subscription
-        for delivery in subscription.buffer or ():
+        for delivery in arrived:
             position = delivery.position
-            if position is None:
-                self._outbox.put(delivery)
-            elif not subscription.has(position):
+            if position is not None and not subscription.has(position):
                 if not self._outbox.has_room(delivery):
                     return False
                 self._outbox.put(delivery)

@@ -33,7 +33,7 @@ from notifyd.hub.interest import LINGER_S
 from notifyd.listeners.device import device_server
 from notifyd.listeners.websocket import websocket_server
 from notifyd.policy.admission import Admission
-from notifyd.settings import AuthSettings, NodeSettings, Secret, Settings, TokenKey, TopicPolicy
+from notifyd.settings import Access, AuthSettings, NodeSettings, Overflow, Secret, Settings, TokenKey, TopicPolicy
 from protocol.topics import Pattern
 from tests.kit.clients import Client, DeviceClient, WebSocketClient
 from tests.kit.memory_stream import CAPACITY_BYTES, MemoryStream, memory_pair
@@ -61,8 +61,12 @@ def with_tokens_only(**sections: Any) -> Settings:
 
 
 def policy(match: str, **fields: Any) -> TopicPolicy:
-    """Return a topic policy that lets anyone publish and subscribe, unless said otherwise."""
-    return TopicPolicy(match=Pattern(match), **{"publish": "anyone", "subscribe": "anyone", **fields})
+    """Return a topic policy that lets anyone publish and subscribe, unless said otherwise; words stand for enums."""
+    words = {"publish": Access, "subscribe": Access, "overflow": Overflow}
+    given = {"publish": Access.ANYONE, "subscribe": Access.ANYONE, **fields}
+    return TopicPolicy(
+        match=Pattern(match), **{name: words.get(name, lambda value: value)(value) for name, value in given.items()}
+    )
 
 
 def virtual_clock() -> Clock:

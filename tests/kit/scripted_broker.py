@@ -7,7 +7,8 @@
     broker.hold_deliveries()            # published messages are in the history, their deliveries come later:
     broker.deliver_held(1)              # ... one by one
 
-A delayed call takes effect when it goes on. `calls` has every call, `wanted` the topics subscribed at the broker now.
+A delayed call takes effect when it goes on; of `pause("history answer")` the effect is at once, and its answer late.
+`calls` has every call, `wanted` the topics subscribed at the broker now.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ class ScriptedBroker:
         self._gates: dict[str, trio.Event] = {}
         self._failures: dict[str, tuple[Exception, int | None]] = {}
         self._waiting: dict[str, int] = {}
+        self._arrivals = trio.lowlevel.ParkingLot()
 
     # --- the script ---------------------------------------------------------------------------------------------------
 
@@ -53,7 +55,7 @@ class ScriptedBroker:
     async def waiting(self, name: str) -> None:
         """Wait until a call of this method waits."""
         while not self._waiting.get(name):
-            await trio.lowlevel.checkpoint()
+            await self._arrivals.park()
 
     def fail(self, name: str, failure: Exception, times: int | None = 1) -> None:
         """Let the next calls raise, after their wait; None: all."""
@@ -84,13 +86,7 @@ class ScriptedBroker:
 
     async def _meet(self, name: str, about: Any) -> None:
         self.calls.append((name, about))
-        gate = self._gates.get(name)
-        if gate is not None:
-            self._waiting[name] = self._waiting.get(name, 0) + 1
-            try:
-                await gate.wait()
-            finally:
-                self._waiting[name] -= 1
+        await self._wait(name)
         failure, times = self._failures.get(name, (None, None))
         if failure is not None:
             if times is not None:
@@ -98,6 +94,16 @@ class ScriptedBroker:
                 if times == 1:
                     del self._failures[name]
             raise failure
+
+    async def _wait(self, name: str) -> None:
+        gate = self._gates.get(name)
+        if gate is not None:
+            self._waiting[name] = self._waiting.get(name, 0) + 1
+            self._arrivals.unpark_all()
+            try:
+                await gate.wait()
+            finally:
+                self._waiting[name] -= 1
 
     def called(self, name: str) -> list[Any]:
         """What a method was asked about, call by call."""
@@ -125,6 +131,7 @@ class ScriptedBroker:
         await self._meet("subscribe", topic)
         await self._broker.subscribe(topic)
         self.wanted.add(topic)
+        await self._wait("subscribe answer")
 
     async def unsubscribe(self, topic: str) -> None:
         await self._meet("unsubscribe", topic)
@@ -135,11 +142,14 @@ class ScriptedBroker:
         self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
     ) -> Page:
         await self._meet("history", topic)
-        return await self._broker.history(topic, since, limit, retention)
+        page = await self._broker.history(topic, since, limit, retention)
+        await self._wait("history answer")
+        return page
 
     async def join(self, topic: str, member: Member) -> None:
         await self._meet("join", topic)
         await self._broker.join(topic, member)
+        await self._wait("join answer")
 
     async def leave(self, topic: str, session: SessionId) -> None:
         await self._meet("leave", topic)

@@ -10,6 +10,7 @@
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -87,12 +88,20 @@ class ObservedOutbox(Outbox):
     calls: Calls
 
 
-def make_outbox(sink: ScriptedSink, form: Form = Form.DEVICE_JSON, budget_bytes: int = 1000) -> ObservedOutbox:
-    """Return an outbox over the sink."""
+def make_outbox(
+    sink: ScriptedSink,
+    form: Form = Form.DEVICE_JSON,
+    budget_bytes: int = 1000,
+    *,
+    start_writer: Callable[[], None] | None = None,
+) -> ObservedOutbox:
+    """Return an outbox over the sink; `start_writer` is called when it blocks."""
     calls = Calls()
 
     def block() -> None:
         calls.blocked += 1
+        if start_writer is not None:
+            start_writer()
 
     def break_off() -> None:
         calls.broken += 1
