@@ -36,10 +36,10 @@ def read_start(text: str) -> "Since":
         return "earliest"
     if text == "latest":
         return "latest"
-    epoch, _, offset = text.rpartition(":")
-    if not epoch or not (offset.isascii() and offset.isdigit()) or int(offset) >= 2**63:
-        raise typer.BadParameter(f"{text!r} is not earliest, latest or EPOCH:OFFSET", param_hint="--since")
-    return Position(epoch, int(offset))
+    try:
+        return Position.parse(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not earliest, latest or EPOCH:OFFSET", param_hint="--since") from None
 
 
 async def subscribe_until_signal(topics: list[str], since: "Since", url: str, token: str | None) -> None:

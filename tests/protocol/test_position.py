@@ -47,3 +47,16 @@ def test_positions_can_be_keys(one: int, other: int) -> None:
 def test_no_offset_is_beyond_a_signed_64_bit_counter(offset: int) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"epoch":"e","offset":%d}' % offset, type=Position)
+
+
+@pytest.mark.parametrize("position", [Position("e", 0), Position("a:b", 7), Position("e", 2**63 - 1)])
+def test_a_position_is_read_from_its_text(position: Position) -> None:
+    assert Position.parse(f"{position.epoch}:{position.offset}") == position
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", ":7", "e:", "e:x", "e:-1", "e:1.0", "e: 1", "e:\u0663", f"e:{2**63}", "e:" + "9" * 5000]
+)
+def test_anything_else_is_no_position(text: str) -> None:
+    with pytest.raises(ValueError, match="is not EPOCH:OFFSET"):
+        Position.parse(text)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from protocol.errors import ErrorCode, RequestError
 from protocol.messages import Limit
-from protocol.position import Offset, Position
+from protocol.position import Position
 from protocol.topics import Pattern, check_topic
 
 MAX_PARAMETERS = 16
@@ -90,11 +90,8 @@ def read_since(text: str) -> Position | Literal["earliest"]:
     """Read where history begins. Raises RequestError 400."""
     if text == "earliest":
         return "earliest"
-    epoch, _, digits = text.rpartition(":")
     try:
-        if not epoch:
-            raise ValueError("no epoch")
-        return Position(epoch, msgspec.convert(digits, Offset, strict=False))
+        return Position.parse(text)
     except ValueError:
         raise bad_request(f"bad parameter since: {text[:64]!r}; {SINCE_FORMS} is expected") from None
 
