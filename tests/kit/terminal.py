@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 _END = "\x1e"
-ENDING_S = 5.0
+ENDING_S = 10.0
 """How long a program may take to end after Ctrl-C."""
 
 
@@ -76,10 +76,16 @@ class Terminal:
 @asynccontextmanager
 async def open_terminal(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[Terminal]:
     """Open a terminal in `folder`. What still runs at the end is killed, with all that it started."""
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         shell = await _start(["bash", "--noprofile", "--norc"], folder, environment, nursery)
-        yield Terminal(shell, folder, nursery)
+        try:
+            yield Terminal(shell, folder, nursery)
+        except BaseException as error:
+            failure = error  # raised below, where no nursery puts it into a group
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _start(arguments: list[str], folder: Path, environment: Mapping[str, str], nursery: trio.Nursery) -> Running:

@@ -49,7 +49,7 @@ VOLATILES = (
 _ANY = re.compile("|".join(f"(?P<{volatile.kind}>{volatile.found})" for volatile in VOLATILES))
 _SHAPES = {volatile.kind: volatile.shape for volatile in VOLATILES}
 _NAMES = frozenset(volatile.kind for volatile in VOLATILES if volatile.names)
-_CONTROLS = re.compile(r"\x1b(?:[78]|\[[0-9;?]*[A-Za-z])|\r")
+_CONTROLS = re.compile(r"[^\n]*\r(?=\x1b\[K)|\x1b(?:[78]|\[[0-9;?]*[A-Za-z])|\r")
 _PROMPT = re.compile(r"^(?:> )+(?=<|$)", re.MULTILINE)
 
 
