@@ -49,8 +49,8 @@ class OutboxPromises(RuleBasedStateMachine):
 
     # --- what is done with it -----------------------------------------------------------------------------------------
 
-    @rule(topic=TOPICS, size=SIZES, count=st.integers(1, 12))
-    def put(self, topic: str, size: int, count: int) -> None:
+    @rule(topic=TOPICS, size=SIZES, count=st.integers(1, 12), as_fanout=st.booleans())
+    def put(self, topic: str, size: int, count: int, as_fanout: bool) -> None:
         for _ in range(count):
             self.newest[topic] += 1
             numbered = not topic.startswith("unnumbered")
@@ -58,6 +58,10 @@ class OutboxPromises(RuleBasedStateMachine):
                 topic, self.newest[topic] if numbered else None, size=size, overflow=POLICIES[topic]
             )
             self.largest = max(self.largest, len(delivery.frame(self.form)))
+            if as_fanout:
+                self.outbox.append(delivery)
+                continue
+            self.outbox._settle()
             before = self.outbox.calls.overflows.total()
             fits = self.audit() + len(delivery.frame(self.form)) <= self.budget
             self.outbox.put(delivery)
@@ -79,9 +83,9 @@ class OutboxPromises(RuleBasedStateMachine):
         self.newest[topic] += count
         self.outbox.put_gap(Lost(topic, Position(EPOCH, first), last=first + count - 1, reason="expired"))
 
-    @rule()
-    def flush(self) -> None:
-        self.outbox.flush()
+    @rule(shared=st.booleans())
+    def flush(self, shared: bool) -> None:
+        self.outbox.flush({} if shared else None)
 
     @rule(room=st.one_of(st.integers(1, 100), st.integers(1, 100_000)), seconds=st.sampled_from([0, 5]))
     def make_room_and_drain_for_a_while(self, room: int, seconds: int) -> None:
@@ -132,8 +136,8 @@ class OutboxPromises(RuleBasedStateMachine):
     @invariant()
     def what_is_unsent_is_told(self) -> None:
         """Whole frames that the sink has, and what `first_unsent` says, leave nothing between them."""
-        self.follow()
         unsent = self.outbox.first_unsent()
+        self.follow()
         for topic, newest in self.newest.items():
             if not topic.startswith("unnumbered"):
                 reached = self.reached[topic]
