@@ -47,7 +47,7 @@ def read_load(_now_s: float) -> Reading:
 def read_disk(_now_s: float) -> Reading:
     """Read how full the root file system is, in bytes and percent."""
     usage = shutil.disk_usage("/")
-    return {"used": usage.used, "total": usage.total, "percent": _percent(usage.used, usage.total)}
+    return _filling(usage.used, usage.total)
 
 
 class MemoryGauge:
@@ -61,7 +61,7 @@ class MemoryGauge:
         lines = (line.split() for line in self._path.read_text().splitlines())
         sizes_kib = {line[0].rstrip(":"): int(line[1]) for line in lines}
         total, available = sizes_kib["MemTotal"] * KIB, sizes_kib["MemAvailable"] * KIB
-        return {"used": total - available, "total": total, "percent": _percent(total - available, total)}
+        return _filling(total - available, total)
 
 
 class NetworkMeter:
@@ -126,5 +126,6 @@ def _rate(amount: int, elapsed_s: float) -> float:
     return round(amount / elapsed_s, 1) if elapsed_s > 0 and amount >= 0 else 0.0
 
 
-def _percent(part: int, whole: int) -> float:
-    return round(100 * part / whole, 1) if whole else 0.0
+def _filling(used: int, total: int) -> Reading:
+    """Write down how full something is; first what a curve of the page should show."""
+    return {"percent": round(100 * used / total, 1) if total else 0.0, "used": used, "total": total}

@@ -36,6 +36,7 @@ def test_load_and_disk() -> None:
     disk = read_disk(0.0)
     assert 0 < disk["used"] < disk["total"]
     assert 0 < disk["percent"] < 100
+    assert next(iter(disk)) == "percent", "the page draws the first number"
 
 
 def test_memory(tmp_path: Path) -> None:
