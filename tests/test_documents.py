@@ -1,9 +1,12 @@
 """Every relative link of every document leads somewhere, and the documents know each other."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from notifyd import __version__
 from tests.kit.markdown import Link, read_anchors, read_links
 
 ROOT = Path(__file__).parent.parent
@@ -45,3 +48,9 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
         targets = {(document.parent / link.target.partition("#")[0]).resolve() for link in links}
         to_read += [path for path in targets - reached if path.suffix == ".md" and path.exists()]
     assert [name(path) for path in DOCUMENTS if path not in reached] == []
+
+
+def test_the_changelog_knows_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert (versions[0], project["version"]) == (__version__, __version__)
