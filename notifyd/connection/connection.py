@@ -192,6 +192,15 @@ class Connection:
             finally:
                 self.context.hub.registry.detach(subscriber)
 
+    def forget(self) -> None:
+        """Cut the circle of references once all is over: its memory returns at once, not when the collector comes by.
+
+        `end` may still be called, by whoever has not heard yet.
+        """
+        self.subscriber = None
+        if self.is_open:
+            del self.transport, self.outbox
+
     @property
     def now_s(self) -> float:
         """The time on the node's monotonic clock."""

@@ -49,6 +49,7 @@ async def serve_client(stream: ByteStream, context: Context, open_transport: Ope
     finally:
         context.connections.remove(connection)
         await _close(connection)
+        connection.forget()
 
 
 async def _open(connection: Connection, open_transport: OpenTransport) -> bool:
