@@ -147,7 +147,6 @@ async def _publish(connection: Connection, request: Publish) -> Published | None
     policy = connection.context.settings.policy_for(topic)
     if not may_publish(_identity(connection), topic, policy.publish):
         raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to publish to {topic!r}")
-    connection.context.events.count("messages_published", transport=connection.transport_name)
     published = await connection.context.hub.publish(
         topic,
         request.data,
@@ -155,6 +154,7 @@ async def _publish(connection: Connection, request: Publish) -> Published | None
         sender=subscriber.user,
         origin=None if request.echo else subscriber.session,
     )
+    connection.context.events.count("messages_published", transport=connection.transport_name)
     if request.id is None:
         return None
     reply = Published(id=request.id, topic=topic)

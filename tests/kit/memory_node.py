@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import msgspec
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from notifyd.auth.tokens import Signer, Verifier
@@ -184,6 +185,11 @@ class MemoryNode:
     def time_s(self) -> float:
         """Trio's time."""
         return trio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass, and everything that falls due meanwhile happen."""
+        await trio.sleep(seconds)
+        await trio.testing.wait_all_tasks_blocked()
 
     async def let_go(self) -> None:
         """Wait until every connection is over, and the node has told its broker."""
