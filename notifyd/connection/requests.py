@@ -85,7 +85,7 @@ def to_error(error: RequestError, request_id: int | None) -> Error:
 
 
 def _read(connection: Connection, payload: bytes | str, encoding: Encoding) -> Request:
-    """Decode a request and count it; before `connect`, allow nothing else."""
+    """Decode a request and count it; before `connect`, allow that and `ping` only."""
     try:
         request = decode_request(payload, encoding)
     except RequestError as error:
@@ -95,7 +95,7 @@ def _read(connection: Connection, payload: bytes | str, encoding: Encoding) -> R
         connection.limits.take_heartbeats(1, connection.now_s)
     elif type(request) is not Ack:
         _count(connection, request.id)
-    if connection.subscriber is None and type(request) is not Connect:
+    if connection.subscriber is None and type(request) is not Connect and type(request) is not Ping:
         raise RequestError(ErrorCode.UNAUTHORIZED, "send 'connect' first", request_id=request.id)
     return request
 

@@ -17,10 +17,11 @@ class DeviceTransport:
     """The receiving half of a device link; see notifyd.connection.transport.Transport.
 
     `on_bytes` is called whenever bytes arrive, with the number of control frames of the transport itself among them: a
-    device link has none.
+    device link has none. Until `set_payload_limit` is called frames are judged and returned one by one: what follows
+    `connect` is held to the limits of a connected client, however the stream was cut.
     """
 
-    __slots__ = ("_decoder", "_on_bytes", "_outbox", "_stream")
+    __slots__ = ("_decoder", "_on_bytes", "_one_by_one", "_outbox", "_stream")
 
     form = Form.DEVICE_JSON
 
@@ -28,6 +29,7 @@ class DeviceTransport:
         self._stream = stream
         self._on_bytes = on_bytes
         self._decoder = FrameDecoder(payload_limit_bytes)
+        self._one_by_one = True
         self._outbox: Outbox | None = None
 
     async def receive(self) -> list[Frame] | None:
@@ -46,6 +48,8 @@ class DeviceTransport:
         try:
             while (frame := self._decoder.next_frame()) is not None:
                 frames.append(frame)
+                if self._one_by_one:
+                    break
         except RemoteProtocolError:
             if not frames:  # the decoder raises it again once the frames before it have been handled
                 raise
@@ -58,6 +62,7 @@ class DeviceTransport:
     def set_payload_limit(self, limit_bytes: int) -> None:
         """Refuse payloads above this from their header alone."""
         self._decoder.payload_limit_bytes = limit_bytes
+        self._one_by_one = False
 
     def final_frame(self, code: CloseCode, message: str) -> bytes:
         """Build the `error` push that tells a device why its link ends."""

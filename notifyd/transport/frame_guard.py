@@ -94,6 +94,11 @@ class FrameGuard:
         """Whether the client's Close frame came: what follows it is thrown away, as the RFC says."""
         return self._ended
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether the last frame that was judged has been handed on whole."""
+        return not self._remaining
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream. Ask for pieces until there are none before feeding again."""
         if self._error is not None or (self._ended and not self._remaining):

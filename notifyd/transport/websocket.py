@@ -35,7 +35,9 @@ class GuardedStream(trio.abc.Stream):
         "_attached",
         "_control_frames",
         "_guard",
+        "_handled",
         "_head",
+        "_messages",
         "_on_bytes",
         "_outbox",
         "_stream",
@@ -57,6 +59,8 @@ class GuardedStream(trio.abc.Stream):
         self._control_frames = 0
         self._outbox: Outbox | None = None
         self._attached: trio.Event | None = trio.Event()
+        self._handled: trio.Event | None = trio.Event()
+        self._messages = 0
 
     def attach(self, outbox: Outbox) -> None:
         """Send through the outbox from now on, and let through what the client sends."""
@@ -69,7 +73,9 @@ class GuardedStream(trio.abc.Stream):
         """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
 
         Nothing passes before `attach`: wsproto forgets what it receives before it has answered the upgrade, and a
-        pong must not overtake the outbox. A violation is kept in `error` and looks like a broken socket.
+        pong must not overtake the outbox. Until `let_all_through` a message waits for the one before it: what follows
+        `connect` is held to the limits of a connected client. A violation is kept in `error` and looks like a broken
+        socket.
         """
         await trio.lowlevel.checkpoint()
         if self._head:
@@ -79,6 +85,8 @@ class GuardedStream(trio.abc.Stream):
             return head
         if self._attached is not None:
             await self._attached.wait()
+        while self._handled is not None and self._guard.between_frames and self._guard.messages_seen > self._messages:
+            await self._handled.wait()
         try:
             while (piece := self._guard.next_piece()) is None:
                 data = await self._stream.receive_some()
@@ -93,6 +101,19 @@ class GuardedStream(trio.abc.Stream):
         else:
             return piece
         raise trio.BrokenResourceError
+
+    def ask(self, messages: int) -> None:
+        """Take note that all of the first `messages` messages have been handled, and more are wanted."""
+        if self._handled is not None:
+            self._messages = messages
+            self._handled.set()
+            self._handled = trio.Event()
+
+    def let_all_through(self) -> None:
+        """Wait no longer, before each message is judged, until the one before it has been handled."""
+        if self._handled is not None:
+            self._handled.set()
+            self._handled = None
 
     def _new_control_frames(self) -> int:
         seen = self._guard.pings_seen + self._guard.pongs_seen
@@ -126,7 +147,7 @@ class GuardedStream(trio.abc.Stream):
 class WebSocketTransport:
     """The receiving half of a WebSocket; see notifyd.connection.transport.Transport."""
 
-    __slots__ = ("_guard", "_limit_bytes", "_stream", "_websocket", "form")
+    __slots__ = ("_fault", "_guard", "_limit_bytes", "_messages", "_stream", "_websocket", "form")
 
     def __init__(self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form) -> None:
         self.form = form
@@ -134,20 +155,35 @@ class WebSocketTransport:
         self._stream = stream
         self._guard = guard
         self._limit_bytes = guard.limit_bytes
+        self._messages = 0
+        self._fault: RemoteProtocolError | None = None
 
     async def receive(self) -> list[Frame] | None:
         """Wait for a message: a text one is one JSON frame, a binary one is whole frames."""
+        if self._fault is not None:
+            raise self._fault
         message = await self.receive_message()
         if message is None:
             return None
         if isinstance(message, str):
             return [Frame(FrameType.JSON, 0, message)]
-        return list(frames_of_message(message, self._limit_bytes))
+        return self._read_frames(message)
+
+    def _read_frames(self, message: bytes) -> list[Frame]:
+        frames: list[Frame] = []
+        try:
+            frames.extend(frames_of_message(message, self._limit_bytes))
+        except RemoteProtocolError as fault:
+            if not frames:
+                raise
+            self._fault = fault  # told once the frames before it have been handled
+        return frames
 
     async def receive_message(self) -> str | bytes | None:
         """Wait for a whole message; None when the peer is gone. Raises RemoteProtocolError."""
+        self._stream.ask(self._messages)
         try:
-            return await self._websocket.get_message()
+            message: str | bytes = await self._websocket.get_message()
         except ConnectionClosed:
             if self._stream.error is not None:
                 raise self._stream.error from None
@@ -155,6 +191,8 @@ class WebSocketTransport:
             if closed is not None and not self._stream.close_sent and closed.code in _PROTOCOL_ERRORS:
                 raise RemoteProtocolError(closed.reason or "", CloseCode(closed.code)) from None
             return None
+        self._messages += 1
+        return message
 
     def attach(self, outbox: Outbox) -> None:
         """Send pongs and the close reply through the outbox."""
@@ -164,6 +202,7 @@ class WebSocketTransport:
         """Refuse messages above this from their first header alone."""
         self._limit_bytes = limit_bytes
         self._guard.limit_bytes = limit_bytes
+        self._stream.let_all_through()
 
     def final_frame(self, code: CloseCode, message: str) -> bytes:
         """Build the Close frame, unless the peer's own was answered already."""
