@@ -8,6 +8,9 @@ from protocol.codec import FrameType, encode_heartbeat
 from protocol.errors import CloseCode, ErrorCode, RemoteProtocolError, RequestError
 from protocol.liveness import Beat, ClientLiveness
 
+LATE = "not connected in time: send 'connect' first, or give token or topics in the URL"
+"""For whoever misspelt a parameter of the URL and wonders why nothing comes."""
+
 
 class Watch:
     """The deadlines of one connection. `due_s` and every `now_s` are seconds of the node's monotonic clock."""
@@ -35,7 +38,7 @@ class Watch:
         Raises RemoteProtocolError with the close code when the client ran out of time.
         """
         if now_s >= self._connect_by_s:
-            raise RemoteProtocolError("not connected in time", CloseCode.UNAUTHORIZED)
+            raise RemoteProtocolError(LATE, CloseCode.UNAUTHORIZED)
         if now_s >= self._expires_s:
             raise RemoteProtocolError("the token expired", CloseCode.UNAUTHORIZED)
         beat = self.liveness.beat(now_s)
