@@ -143,7 +143,7 @@ def response(status: int, reason: str, message: str, extra_headers: Headers = ()
 
     `status` is one HTTP defines; `extra_headers` are ours, never a stranger's words.
     """
-    body = msgspec.json.encode({"error": {"code": status, "reason": reason, "message": message}})
+    body = msgspec.json.encode({"error": {"code": status, "reason": reason, "message": message}}) + b"\n"
     lines = [f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(body)}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in extra_headers]

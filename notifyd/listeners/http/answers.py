@@ -15,7 +15,7 @@ from starlette.responses import Response
 from notifyd.errors import BrokerUnavailable
 from protocol.errors import ErrorCode, RequestError
 
-encode_json = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 COMMON_HEADERS = {
     "cache-control": "no-store",
@@ -57,10 +57,15 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: Problem
 
 
+def encode_json(value: Any) -> bytes:
+    """Write the body of an answer. Its line feed lets the next prompt of a terminal stand on a line of its own."""
+    return _encode(value) + b"\n"
+
+
 def json_answer(value: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with `value` as JSON."""
     return Response(
-        encode_json(value) + b"\n",  # so that the next prompt of a terminal stands on a line of its own
+        encode_json(value),
         status,
         {**COMMON_HEADERS, "content-security-policy": NO_CONTENT_POLICY, **(headers or {})},
         "application/json",

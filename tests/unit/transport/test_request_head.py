@@ -275,9 +275,9 @@ def test_an_answer_426_names_protocol_and_version() -> None:
 
 def test_a_response_is_a_whole_http_answer() -> None:
     assert response(503, "unavailable", 'a "full" house €', (("Retry-After", "5"),)) == (
-        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 78\r\n"
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 79\r\n"
         b"Connection: close\r\nRetry-After: 5\r\n\r\n"
-        + '{"error":{"code":503,"reason":"unavailable","message":"a \\"full\\" house €"}}'.encode()
+        + '{"error":{"code":503,"reason":"unavailable","message":"a \\"full\\" house €"}}\n'.encode()
     )
 
 

@@ -98,7 +98,7 @@ async def test_too_many_connections_are_refused_and_soon_let_in_again(start: Sta
     refusal = b"".join([piece async for piece in stream])
     await stream.aclose()
     assert refusal.startswith(b"HTTP/1.1 503 ")
-    assert refusal.endswith(b'"too many HTTP connections; try again soon"}}')
+    assert refusal.endswith(b'"too many HTTP connections; try again soon"}}\n')
     assert events.counted("refusals", reason="connection_limit") == 1
     await conversations[0].stream.aclose()
     await wait_all_tasks_blocked(0.02)
