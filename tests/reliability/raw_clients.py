@@ -81,12 +81,29 @@ class RawSocket:
     async def read(self, size: int) -> bytes:
         """Exactly `size` bytes; EOFError when the peer ends before."""
         while len(self.buffer) < size:
-            data = await self.stream.receive_some(262144)
-            if not data:
-                raise EOFError
-            self.buffer += data
+            await self._receive()
         taken, self.buffer = self.buffer[:size], self.buffer[size:]
         return taken
+
+    async def read_to(self, mark: bytes) -> bytes:
+        """All up to the first `mark`, which is included; EOFError when the peer ends before."""
+        while mark not in self.buffer:
+            await self._receive()
+        return await self.read(self.buffer.index(mark) + len(mark))
+
+    async def read_rest(self) -> bytes:
+        """All that comes until the peer ends."""
+        try:
+            while True:
+                await self._receive()
+        except EOFError:
+            return await self.read(len(self.buffer))
+
+    async def _receive(self) -> None:
+        data = await self.stream.receive_some(262144)
+        if not data:
+            raise EOFError
+        self.buffer += data
 
     async def wait_closed(self) -> None:
         """Read and throw away until the peer is gone."""
@@ -108,10 +125,7 @@ class RawWebSocket(RawSocket):
 
     async def upgrade(self, request: bytes = UPGRADE) -> bytes:
         await self.send(request)
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += await self.read(1)
-        return head
+        return await self.read_to(b"\r\n\r\n")
 
     async def frame(self) -> tuple[int, bytes]:
         """The next frame from the server: opcode and payload."""

@@ -111,13 +111,10 @@ async def test_fragments_for_ever_are_ended_and_not_felt(
             codes.append(await stranger.close_code())
 
     async with healthy_connections(node.ports["device"], every_s=0.1) as healthy:
-        await trio.sleep(0.5)
-        healthy.forget()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attack)
-            await trio.sleep(1)
+            await healthy.assert_p99(0.050)
             nursery.cancel_scope.cancel()
-        assert healthy.p99_s() <= 0.050
         report(f"row 2, {len(codes)} times {FRAGMENTS} fragments: others' p99 {healthy.p99_s() * 1000:.1f} ms")
     assert set(codes) == {1008}
 
@@ -145,11 +142,11 @@ async def test_frames_in_the_segment_of_the_upgrade_are_kept(node: NodeProcess) 
 
 
 @pytest.mark.guard(40)
-@pytest.mark.parametrize("wait_s", [0, 2], ids=["who reads again", "who does not"])
+@pytest.mark.parametrize("wait_s", [0, 1.5], ids=["who reads again", "who does not"])
 async def test_a_peer_that_stops_reading_gets_whole_frames_or_the_end(node: NodeProcess, wait_s: float) -> None:
     slow = await RawWebSocket.open(node.ports["websocket"], receive_bytes=4096)
     await slow.upgrade()
-    topic = f"slow:{wait_s}"
+    topic = f"slow:{wait_s:g}"
     for request in (CONNECT, f'{{"op":"subscribe","id":2,"topic":"{topic}"}}'.encode()):
         await slow.send(frame(TEXT, request))
         await slow.frame()

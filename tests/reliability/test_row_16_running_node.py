@@ -12,7 +12,7 @@ import pytest
 from notifyd.settings import AuthSettings
 from tests.http_client import HttpClient
 from tests.reliability.node_process import NodeProcess, started_node
-from tests.reliability.raw_clients import UPGRADE, RawDevice, RawSocket, RawWebSocket, data_frame, let_go_of_all, masked
+from tests.reliability.raw_clients import UPGRADE, RawDevice, RawWebSocket, data_frame, let_go_of_all, masked
 from tests.reliability.tokens import (
     AUDIENCE,
     ISSUER,
@@ -69,27 +69,14 @@ async def _nothing_is_told_of_tokens(node: NodeProcess) -> AsyncIterator[None]:
     assert node.failures == []
 
 
-async def _rest(socket: RawSocket) -> bytes:
-    """All that still comes, with the end of the stream behind it."""
-    answer = b""
-    try:
-        while True:
-            answer += await socket.read(1)
-    except EOFError:
-        return answer
-    finally:
-        socket.close()
-
-
 async def _upgrade(node: NodeProcess, request: bytes) -> Answer:
     """The whole answer to an upgrade, or the word for having been let in."""
     client = await RawWebSocket.open(node.ports["websocket"])
     head = await client.upgrade(request)
-    if b" 101 " not in head:
-        return (head + await _rest(client),)
-    first = json.loads((await client.frame())[1])
+    is_open = b" 101 " in head
+    answer = json.loads((await client.frame())[1])["op"] if is_open else head + await client.read_rest()
     client.close()
-    return (first["op"],)
+    return (answer,)
 
 
 async def by_header(node: NodeProcess, token: str) -> Answer:

@@ -5,6 +5,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ LIMITS = {"LIMITS__CONNECTIONS": f"{{ limit = {LIMIT}, resume = {RESUME} }}"}
 REFUSAL = {"code": 503, "reason": "unavailable", "message": "the connection limit is reached"}
 SPARE_DESCRIPTORS = 20
 STRANGERS = 60
+FLOOD = 300
 
 
 async def _assert_refused(node: NodeProcess) -> None:
@@ -29,17 +31,29 @@ async def _assert_refused(node: NodeProcess) -> None:
     assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nContent-Type: application/json\r\n" in head
     assert b"\r\nRetry-After: " in head
-    body = b""
-    with contextlib.suppress(EOFError):
-        while True:
-            body += await websocket.read(1)
-    assert json.loads(body) == {"error": REFUSAL}
+    assert json.loads(await websocket.read_rest()) == {"error": REFUSAL}
     websocket.close()
     device = await RawDevice.open(node.ports["device"])
     assert await device.message() == {"op": "error", **REFUSAL}
     with pytest.raises(EOFError):
         await device.frame()
     device.close()
+
+
+async def _flood(node: NodeProcess, report: Callable[[str], None]) -> None:
+    """Come in vain, many times: each is answered in no time, and nothing of it stays."""
+    descriptors = await node.steady_descriptors()
+    took_s = []
+    for _ in range(FLOOD):
+        began_s = time.perf_counter()
+        stranger = await RawDevice.open(node.ports["device"])
+        assert (await stranger.message())["code"] == 503
+        took_s.append(time.perf_counter() - began_s)
+        stranger.close()
+    await node.wait_descriptors(descriptors)
+    middle_s = sorted(took_s)[FLOOD // 2]
+    report(f"row 19: refused in {middle_s * 1000:.1f} ms (median)")
+    assert middle_s <= 0.010
 
 
 async def _let_in(node: NodeProcess, seconds: float) -> RawDevice:
@@ -55,9 +69,9 @@ async def _let_in(node: NodeProcess, seconds: float) -> RawDevice:
 
 
 @pytest.mark.guard(30)
-async def test_above_the_limit_all_are_refused_until_below_resume() -> None:
+async def test_above_the_limit_all_are_refused_until_below_resume(report: Callable[[str], None]) -> None:
     async with running_node(LIMITS) as node:
-        held: list[RawSocket] = [await RawDevice.connected(node.ports["device"]) for _ in range(4)]
+        held: list[Any] = [await RawDevice.connected(node.ports["device"]) for _ in range(4)]
         held += [await RawWebSocket.connected(node.ports["websocket"]) for _ in range(4)]
         held.append(await RawWebSocket.open(node.ports["websocket"]))  # handshakes count too
         held.append(await RawDevice.open(node.ports["device"]))
@@ -73,8 +87,9 @@ async def test_above_the_limit_all_are_refused_until_below_resume() -> None:
             *[await RawDevice.connected(node.ports["device"]) for _ in range(LIMIT - RESUME)],
         ]
         await node.wait_metric("connections", LIMIT)
-        await _assert_refused(node)
-        assert await node.metric("refusals_total", reason="connection_limit") >= 2 * (LIMIT - RESUME + 2)
+        await _flood(node, report)
+        assert (await held[-1].request({"op": "ping", "id": 2}))["op"] == "pong"
+        assert await node.metric("refusals_total", reason="connection_limit") >= FLOOD + 2 * (LIMIT - RESUME + 1)
         assert await node.metric("barrier_hits_total") == 0
 
 
@@ -100,42 +115,20 @@ async def test_where_clients_speak_tls_they_are_refused_by_tls(certificates: Cer
         assert await node.metric("barrier_hits_total") == 0
 
 
-@pytest.mark.guard(30)
-async def test_a_flood_of_refused_clients_is_answered_and_let_go(report: Callable[[str], None]) -> None:
-    async with running_node({"LIMITS__CONNECTIONS": "{ limit = 1 }"}) as node:
-        held = await RawDevice.connected(node.ports["device"])
-        descriptors = await node.steady_descriptors()
-        took_s = []
-        for _ in range(300):
-            began_s = time.perf_counter()
-            stranger = await RawDevice.open(node.ports["device"])
-            assert (await stranger.message())["code"] == 503
-            took_s.append(time.perf_counter() - began_s)
-            del stranger  # closed in silence
-        await node.wait_descriptors(descriptors)
-        assert (await held.request({"op": "ping", "id": 2}))["op"] == "pong"
-        middle_s = sorted(took_s)[len(took_s) // 2]
-        report(f"row 19: refused in {middle_s * 1000:.1f} ms (median)")
-        assert middle_s <= 0.010
-
-
 @pytest.mark.guard(60)
 async def test_without_a_descriptor_left_it_serves_its_clients_and_accepts_again(report: Callable[[str], None]) -> None:
-    async with running_node() as node, healthy_connections(node.ports["device"], 20) as healthy:
+    async with running_node() as node, healthy_connections(node.ports["device"], 20, every_s=0.1) as healthy:
         limit = await node.steady_descriptors() + SPARE_DESCRIPTORS
         _, hard = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
-        quiet_s = await _cpu_share(node, 1)
+        quiet = await _cpu_share(node, 0.7)
         strangers = [await RawSocket.open(node.ports["websocket"]) for _ in range(STRANGERS)]
         strangers += [await RawSocket.open(node.ports["device"]) for _ in range(STRANGERS)]
         await node.wait_logged("no_descriptor_left", 2)
         assert node.descriptors == limit
-        healthy.forget()
-        busy = await _cpu_share(node, 2)
-        assert healthy.round_trips_s
-        assert healthy.p99_s() <= 0.050
-        assert healthy.lost == 0
-        assert busy - quiet_s <= 0.20
+        busy = await _cpu_share(node, 1.2)
+        await healthy.assert_p99(0.050)
+        assert busy - quiet <= 0.20
         assert len(node.events("no_descriptor_left")) <= 15  # a few a minute for each listener
         began_s = time.monotonic()
         for stranger in strangers:
@@ -146,7 +139,7 @@ async def test_without_a_descriptor_left_it_serves_its_clients_and_accepts_again
                 (await listener.connected(port)).close()
         again_s = time.monotonic() - began_s
         await node.wait_metric("connections", 20)
-        report(f"row 19: no descriptor left: {(busy - quiet_s) * 100:.0f} % CPU; accepts {again_s:.2f} s after release")
+        report(f"row 19: no descriptor left: {(busy - quiet) * 100:.0f} % CPU; accepts {again_s:.2f} s after release")
         assert await node.metric("barrier_hits_total") == 0
 
 
