@@ -21,10 +21,10 @@ async def drain(connections: Connections, window_s: float) -> None:
         _say_goodbye(connection, window_s)
     began_s, total = trio.current_time(), len(waiting)
     for closed, connection in enumerate(waiting):
-        await trio.sleep_until(began_s + window_s * (closed + 1) / total)
-        connection.end(CloseCode.RESTART, "the node shuts down")
-        if not connections:
+        with trio.move_on_at(began_s + window_s * (closed + 1) / total):
+            await connections.wait_empty()
             break
+        connection.end(CloseCode.RESTART, "the node shuts down")
 
 
 def _say_goodbye(connection: Connection, window_s: float) -> None:

@@ -73,7 +73,17 @@ async def _leave(connection: Connection) -> None:
 
 
 async def _close(connection: Connection) -> None:
-    """Say the last word if it can still be heard, and close the socket within the deadline."""
+    """Close the socket, whatever happens on the way there."""
+    try:
+        await _say_last_word(connection)
+    except Exception as bug:
+        _hit_barrier(connection, bug)
+    finally:
+        connection.stream.close()
+
+
+async def _say_last_word(connection: Connection) -> None:
+    """Tell the peer why it ends if that can still be heard, and end the stream in order, within the deadline."""
     deadline_s = BLOCKED_DEADLINE_S if connection.is_open and connection.outbox.is_blocked else CLOSE_DEADLINE_S
     if trio.current_effective_deadline() == -inf:  # cancelled from outside: nobody gave this connection a reason
         connection.ending = connection.ending or Ending(CloseCode.RESTART, "the node shuts down")
@@ -89,7 +99,6 @@ async def _close(connection: Connection) -> None:
         elif ending is not None and ending.code is CloseCode.UNAUTHORIZED:
             connection.context.events.count("refusals", reason="handshake_timeout")
         await connection.stream.finish(CLOSE_DEADLINE_S)
-    connection.stream.close()
 
 
 def _count_ending(connection: Connection, code: CloseCode) -> None:
@@ -110,7 +119,7 @@ def _blame(connection: Connection, faults: BaseExceptionGroup[RemoteProtocolErro
     connection.ending = connection.ending or Ending(fault.close_code, fault.message)
 
 
-def _hit_barrier(connection: Connection, bugs: BaseExceptionGroup[Exception]) -> None:
+def _hit_barrier(connection: Connection, bugs: Exception | BaseExceptionGroup[Exception]) -> None:
     """Something nobody foresaw: a bug. It ends this client, and it is counted."""
     connection.ending = connection.ending or Ending(CloseCode.INTERNAL, "internal error")
     connection.context.events.count("barrier_hits", place="connection")

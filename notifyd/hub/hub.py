@@ -140,9 +140,14 @@ class Hub:
         record, topics = record_of(subscriber), list(subscriber.subscriptions)
         for topic in topics:
             self.recovery.close(subscriber, topic)
-        if record.positions and not subscriber.replaced:
-            with self._tolerant("session_not_saved"):
-                await self.broker.save_session(record, self._settings.sessions.ttl_s)
+        try:
+            if record.positions and not subscriber.replaced:
+                with self._tolerant("session_not_saved"):
+                    await self.broker.save_session(record, self._settings.sessions.ttl_s)
+        finally:
+            await self._leave_all(subscriber, topics)
+
+    async def _leave_all(self, subscriber: Subscriber, topics: list[str]) -> None:
         for topic in topics:
             successor = self.registry.subscribers.get(subscriber.session, subscriber)
             if topic not in successor.subscriptions:
