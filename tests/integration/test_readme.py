@@ -15,6 +15,7 @@ import trio
 
 from notifyd.cli import COMMANDS
 from notifyd.settings import Settings, load
+from notifyd.settings.checks import find_weaknesses
 from notifyd.settings.names import known_keys
 from notifyd.telemetry.counters import COUNTERS, GAUGES
 from protocol.errors import CloseCode
@@ -233,6 +234,7 @@ def test_the_configuration_it_shows_can_be_used(tmp_path: Path) -> None:
     path.write_text(text)
     settings = load(path, {}, {})
     assert len(settings.topics) == 2
+    assert list(find_weaknesses(settings)) == []
 
 
 def rows(first_cell: str, text: str = TEXT) -> list[list[str]]:
@@ -270,3 +272,10 @@ def test_the_close_codes_are_right() -> None:
 def test_every_command_is_told() -> None:
     told = set(re.findall(r"(?:`|^\$ |\$\(|\| )notifyd ([a-z]+)", TEXT, re.MULTILINE))
     assert told - {"bench"} == set(COMMANDS) - {"version"}
+
+
+def test_the_files_it_names_are_there() -> None:
+    named = set(re.findall(r"`([\w/]+(?:\.(?:py|md|json)|/))`", TEXT))
+    assert len(named) > 20
+    named.remove("tour.py")  # the reader writes it
+    assert [name for name in named if not ((ROOT / name).exists() or (ROOT / "notifyd" / name).exists())] == []
