@@ -23,7 +23,7 @@ UNAUTHORIZED = "the token is missing or not accepted"
 def authenticate(context: Context, token: str | None) -> Identity:
     """Tell who holds this token; without one, the anonymous user where that is configured.
 
-    Raises RequestError 401, the same for every reason; the log has the reason.
+    Raises RequestError 401, the same for every reason; the log has the reason, of the first few in a minute.
     """
     if token is None and context.settings.auth.anonymous:
         return ANONYMOUS
@@ -31,7 +31,7 @@ def authenticate(context: Context, token: str | None) -> Identity:
         return context.verifier.verify(token or "")
     except Unauthorized as refusal:
         context.events.count("token_refusals")
-        context.events.log("info", "token_refused", reason=str(refusal))
+        context.events.log("warning", "token_refused", reason=str(refusal))  # limited: strangers could fill the disk
         raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
 
 

@@ -24,6 +24,9 @@ from tests.reliability.tokens import (
 )
 
 CPU_S = 0.005
+MOST_LINES = 30
+"""What all the refusals of this file may write into the log: a few lines a minute."""
+
 API_KEY = "an API key of this test: " + base64.b64encode(bytes(30)).decode()
 HEAD_CHARACTERS = 15 * 1024
 CONNECT_CHARACTERS = 3900
@@ -134,6 +137,7 @@ def _fits(name: str, token: str, way: str, most_characters: int) -> bool:
 
 
 def _assert_not_in_log(node: NodeProcess, tokens: list[str]) -> None:
+    assert len(node.events("token_refused")) <= MOST_LINES
     text = json.dumps(node.log)
     parts = {part for token in tokens for part in token.split(".") if len(part) >= 12}
     assert [part[:40] for part in parts if part in text] == []
