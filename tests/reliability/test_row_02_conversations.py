@@ -17,7 +17,8 @@ import trio
 from tests.reliability.crowd import let_talk
 from tests.reliability.healthy import healthy_connections
 from tests.reliability.node_process import NodeProcess, raise_descriptor_limit, running_node, wait_until
-from tests.reliability.raw_clients import RawDevice, RawWebSocket
+from tests.reliability.raw_clients import RawDevice, RawWebSocket, heartbeat
+from tests.unit.transport.client_frames import BINARY, TEXT, frame
 
 NORMAL_S = 6.0
 LONG_S = 60.0
@@ -29,7 +30,7 @@ PUBLISH_EVERY_S = 0.05
 
 
 class Listener:
-    """A healthy subscriber, and the offsets that it got."""
+    """A healthy subscriber, and the offsets that it got. It answers the node's pings."""
 
     def __init__(self, client: RawDevice | RawWebSocket) -> None:
         self._client = client
@@ -37,15 +38,22 @@ class Listener:
 
     async def read(self) -> None:
         while True:
-            frame = await self._client.frame()
-            message = frame[2] if len(frame) == 3 else _as_json(frame)
+            message = await (self._device_message if isinstance(self._client, RawDevice) else self._websocket_message)()
             if message is not None:
-                assert message["op"] == "message"
+                assert message["op"] == "message", message
                 self.offsets.append(message["offset"])
 
+    async def _device_message(self) -> Any:
+        kind, timestamp, message = await self._client.frame()
+        if kind == 0:
+            await self._client.send(heartbeat(1, timestamp))
+        return message
 
-def _as_json(frame: tuple[int, bytes]) -> Any:
-    return json.loads(frame[1]) if frame[0] == 1 else None
+    async def _websocket_message(self) -> Any:
+        opcode, payload = await self._client.frame()
+        if opcode == BINARY:
+            await self._client.send(frame(BINARY, payload[:4] + b"\1" + payload[5:]))
+        return json.loads(payload) if opcode == TEXT else None
 
 
 async def _publish(publisher: RawDevice, until: trio.Event, published: Callable[[int], None]) -> None:
