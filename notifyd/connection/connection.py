@@ -10,7 +10,7 @@ from notifyd.connection.context import Context
 from notifyd.connection.heartbeat import Watch
 from notifyd.connection.limits import CONNECT_BYTES, CONTROL_FRAME_BYTES, RequestLimits
 from notifyd.connection.transport import Transport
-from notifyd.hub.outbox import Outbox
+from notifyd.hub.outbox import REPLAY_SHARE, Outbox
 from notifyd.hub.recovery import CatchUp
 from notifyd.hub.registry import Subscriber
 from notifyd.model import Identity
@@ -22,6 +22,9 @@ from protocol.messages import ServerMessage, encode
 
 WRITE_DEADLINE_S = 10.0
 """A peer that takes not one byte for so long is too slow."""
+
+SMALL_REPLY_BYTES = 4096
+"""Replies up to this are queued at once, whoever does not read them: those are for the queue's bound."""
 
 _numbers = itertools.count(1)
 
@@ -113,6 +116,20 @@ class Connection:
         """Queue a message for this client alone; the reader's flush sends it."""
         form = self.outbox.form
         self.outbox.put_frame(to_wire(form, encode(message, form.encoding), self._unix_ms()))
+
+    async def reply(self, message: ServerMessage) -> None:
+        """Queue the reply to a request; a large one, and the reader with it, waits until what is queued has left.
+
+        That a client asked for much says nothing about how fast it reads. Raises LocalProtocolError, and nothing is
+        queued, for what no frame holds.
+        """
+        form, outbox = self.outbox.form, self.outbox
+        frame = to_wire(form, encode(message, form.encoding), self._unix_ms())
+        room_bytes = self.context.settings.limits.queue_bytes // REPLAY_SHARE
+        if len(frame) > SMALL_REPLY_BYTES and outbox.queued_bytes + len(frame) > room_bytes:
+            outbox.flush()
+            await outbox.wait_drained()
+        outbox.put_frame(frame)
 
     def send_heartbeat(self, heartbeat: bytes) -> None:
         """Queue 16 bytes of PING or PONG."""

@@ -13,10 +13,11 @@ from notifyd.auth.permissions import may_publish, may_subscribe
 from notifyd.connection.connecting import authenticate, connect
 from notifyd.connection.connection import Connection
 from notifyd.errors import BrokerUnavailable
-from notifyd.hub.delivery import to_history_reply
+from notifyd.hub.delivery import HISTORY_REPLY_BYTES, to_history_reply
+from notifyd.hub.outbox import REPLAY_SHARE
 from notifyd.hub.registry import Subscriber
 from notifyd.model import Identity
-from protocol.errors import CloseCode, ErrorCode, RequestError
+from protocol.errors import CloseCode, ErrorCode, LocalProtocolError, RequestError
 from protocol.framing import Encoding
 from protocol.messages import (
     Ack,
@@ -70,7 +71,11 @@ async def answer(connection: Connection, payload: bytes | str, encoding: Encodin
             retry_after=failure.retry_after_s,
         )
     if reply is not None:
-        connection.send(reply)
+        try:
+            await connection.reply(reply)
+        except LocalProtocolError:
+            too_large = RequestError(ErrorCode.TOO_LARGE, "the answer does not fit a frame")
+            connection.send(to_error(too_large, request_id))
 
 
 def to_error(error: RequestError, request_id: int | None) -> Error:
@@ -181,7 +186,8 @@ async def _history(connection: Connection, request: History) -> HistoryReply:
     topic = _topic(request.topic)
     _require_subscribe(connection, topic)
     page = await connection.context.hub.history(topic, request.since, request.limit)
-    return to_history_reply(request.id, topic, page, connection.outbox.form.encoding)
+    room_bytes = min(HISTORY_REPLY_BYTES, connection.context.settings.limits.queue_bytes // REPLAY_SHARE)
+    return to_history_reply(request.id, topic, page, connection.outbox.form.encoding, room_bytes)
 
 
 async def _call(connection: Connection, request: Call) -> None:  # noqa: ARG001 - no backend is routed to yet

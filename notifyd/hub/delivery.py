@@ -54,13 +54,14 @@ class Delivery:
         return frame
 
 
-def to_history_reply(request_id: int, topic: str, page: Page, encoding: Encoding) -> HistoryReply:
-    """Write a page as a history reply, as far as it goes into `HISTORY_REPLY_BYTES`: at least one message does.
+def to_history_reply(
+    request_id: int, topic: str, page: Page, encoding: Encoding, room_bytes: int = HISTORY_REPLY_BYTES
+) -> HistoryReply:
+    """Write a page as a history reply, as far as it goes into `room_bytes`: at least one message does.
 
     Each message is encoded once, to know its size, and put into the reply as it is.
     """
     entries: list[Raw] = []
-    room_bytes = HISTORY_REPLY_BYTES
     for notification in page.messages:
         entry = encode(_to_entry(notification), encoding)
         room_bytes -= len(entry)

@@ -1,6 +1,7 @@
 """Every request of WIRE section 3 and what answers it, on both transports and in both encodings."""
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from trio.testing import MockClock
@@ -8,6 +9,7 @@ from trio.testing import MockClock
 from notifyd.errors import BrokerUnavailable
 from notifyd.settings import LimitSettings, Rate
 from protocol.codec import FrameType
+from protocol.messages import Member
 from tests.kit.memory_node import ENCODINGS, TRANSPORTS, open_memory_node, policy, settings, with_tokens_only
 
 EVERYWHERE = [
@@ -332,3 +334,74 @@ async def test_a_heartbeat_is_answered_bit_for_bit(transport: str, encoding: str
         await client.send_heartbeat(FrameType.PING, 77)
         await client.ask("ping")
         assert client.heartbeats == [(FrameType.PONG, timestamp_ms) for timestamp_ms in (0, 1, 2**63, 2**64 - 1, 77)]
+
+
+class TestLargeReplies:
+    async def test_a_client_that_reads_may_ask_for_much_at_once(
+        self, transport: str, encoding: str, autojump_clock: MockClock
+    ) -> None:
+        """More than its queue holds: each reply waits until there is room for it."""
+        async with open_memory_node(settings(limits=LimitSettings(queue_bytes=50_000))) as node:
+            for _ in range(20):
+                await node.hub.publish("a:b", "x" * 5000)
+            client = await node.connected(transport, encoding)
+            asked = [client.written({"op": "history", "id": number, "topic": "a:b"}) for number in range(1, 11)]
+            await client.send_data(b"".join(asked))
+            replies = [await client.reply(number) for number in range(1, 11)]
+            for reply in replies:
+                assert 1 <= len(reply["messages"]) < 20
+                assert reply["more"] is True
+
+    async def test_a_live_message_finds_room_beside_a_reply(
+        self, transport: str, encoding: str, autojump_clock: MockClock
+    ) -> None:
+        async with open_memory_node(settings(limits=LimitSettings(queue_bytes=50_000))) as node:
+            for _ in range(20):
+                await node.hub.publish("a:b", "x" * 5000)
+            client = await node.connected(transport, encoding, capacity_bytes=1000)
+            await client.ask("subscribe", topic="c:d")
+            await client.send({"op": "history", "id": 9, "topic": "a:b"})
+            await node.sleep(0)
+            for _ in range(2):
+                await node.hub.publish("c:d", "x" * 10_000)
+            assert (await client.reply(9))["op"] == "history"
+            assert len((await client.next_push())["data"]) == 10_000
+
+    async def test_a_message_above_half_the_queue_comes_alone(
+        self, transport: str, encoding: str, autojump_clock: MockClock
+    ) -> None:
+        async with open_memory_node(settings(limits=LimitSettings(queue_bytes=20_000))) as node:
+            for _ in range(3):
+                await node.hub.publish("a:b", "x" * 15_000)
+            client = await node.connected(transport, encoding)
+            since, received = "earliest", 0
+            while received < 3:
+                reply = await client.ask("history", topic="a:b", since=since)
+                assert len(reply["messages"]) == 1
+                received += 1
+                since = {"epoch": reply["epoch"], "offset": reply["messages"][-1]["offset"]}
+                assert reply["more"] is (received < 3)
+
+    async def test_a_crowd_too_large_for_the_queue_is_told_alone(
+        self, transport: str, encoding: str, autojump_clock: MockClock
+    ) -> None:
+        async with open_memory_node(settings(limits=LimitSettings(queue_bytes=5000))) as node:
+            for number in range(200):
+                await node.broker.join("a:b", Member(user="ada", session=f"s{number}", since=number))
+            client = await node.connected(transport, encoding, capacity_bytes=1000)
+            asked = [client.written({"op": "presence", "id": number, "topic": "a:b"}) for number in (1, 2, 3)]
+            await client.send_data(b"".join(asked))
+            for number in (1, 2, 3):
+                assert len((await client.reply(number))["members"]) == 200
+
+    async def test_what_no_frame_holds_is_413(self, transport: str, encoding: str, autojump_clock: MockClock) -> None:
+        if (transport, encoding) == ("websocket", "json"):
+            pytest.skip("a text message has no such limit")
+        async with open_memory_node() as node:
+            crowd = [Member(user="u" * 255, session="s", since=1)] * 70_000
+            client = await node.connected(transport, encoding)
+            with patch.object(node.hub, "presence", return_value=crowd):
+                reply = await client.ask("presence", topic="a:b")
+            assert (reply["code"], reply["reason"]) == (413, "too_large")
+            assert (await client.ask("ping"))["op"] == "pong"
+            assert node.barrier_hits == 0
