@@ -60,7 +60,7 @@ connections = { limit = 10000, resume = 9000 }   # above limit refuse, until bel
 handshake = "10s"
 queue = "1MiB"                   # unsent bytes a connection may hold
 messages = { rate = 100, burst = 200 }           # requests a second of a connection
-#user_messages = { rate = 200, burst = 400 }      # and of all connections of a user together
+#user_messages = { rate = 200, burst = 400 }      # and of all connections of a named user together
 
 [sessions]
 ttl = "5m"                       # resumable for so long after the connection ended
