@@ -10,8 +10,10 @@ from notifyd.clock import Clock
 from tests.recorded_events import RecordedEvents
 from tests.stuck import guarded
 
-ASYNC_GUARD_S = 10.0
-"""Real seconds an async test may take: nothing sleeps in real time, so one that takes longer waits for ever."""
+ASYNC_GUARD_S = 30.0
+"""Real seconds an async test may take: nothing sleeps in real time, so one that takes longer waits for ever.
+
+A busy machine under coverage is ten times slower than a quiet one."""
 
 OTHER_GUARD_S = 60.0
 """Real seconds for tests that start processes, or run many examples."""
