@@ -11,7 +11,7 @@ from tests.reliability.healthy import Healthy, healthy_connections
 from tests.reliability.node_process import NodeProcess, running_node
 from tests.reliability.raw_clients import RawDevice, RawSocket, RawWebSocket, data_frame, heartbeat, masked
 
-ATTACKERS = 5
+ATTACKERS = 2
 MEBIBYTE = 2**20
 CUT_OFF_S, OTHERS_P99_S = 5.0, 0.050
 ROUNDS = 5
