@@ -105,7 +105,7 @@ async def _subscribe_all(
 
 def _keep_acknowledgements(subscriber: Subscriber, record: SessionRecord, catch_ups: dict[str, CatchUp]) -> None:
     """Let what was acknowledged before hold until more is: a message that was only sent may come again."""
-    subscriber.restoring = {}
+    subscriber.restoring = None
     for topic in record.acknowledged & catch_ups.keys():
         if catch_ups[topic].standing.recovered:
             catch_ups[topic].subscription.acknowledged = record.positions[topic]

@@ -79,7 +79,7 @@ class Hub:
     ) -> CatchUp:
         """Open a subscription and count the session as present. The caller answers, then releases the CatchUp.
 
-        Raises RequestError 409 and BrokerUnavailable; failed or cancelled, nothing stays subscribed.
+        Raises RequestError 409 and BrokerUnavailable; then nothing stays subscribed. Cancelled, `detach` has to follow.
         """
         if topic in subscriber.subscriptions:
             raise RequestError(ErrorCode.CONFLICT, f"already subscribed to {topic!r}")
@@ -88,8 +88,10 @@ class Hub:
             member = Member(user=subscriber.user, session=subscriber.session, since=self._clock.unix_ms())
             try:
                 await self.broker.join(topic, member)
-            except BaseException:
+            except BrokerUnavailable:
                 self.recovery.close(subscriber, topic)
+                with self._tolerant("presence_not_ended"):
+                    await self._end_presence(subscriber, topic)  # it may have joined all the same
                 raise
         self._announce(Joined(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
         return catch_up
@@ -148,16 +150,23 @@ class Hub:
             await self._leave_all(subscriber, topics)
 
     async def _leave_all(self, subscriber: Subscriber, topics: list[str]) -> None:
-        for topic in topics:
+        pending = list(subscriber.leaving or ())
+        for topic in [*topics, *pending]:
             successor = self.registry.subscribers.get(subscriber.session, subscriber)
             if topic not in successor.subscriptions:
                 with self._tolerant("presence_not_ended"):
-                    await self._leave(subscriber, topic)
+                    await (self._end_presence if topic in pending else self._leave)(subscriber, topic)
 
     async def _leave(self, subscriber: Subscriber, topic: str) -> None:
         self._announce(Left(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
         if self._settings.policy_for(topic).presence:
-            await self.broker.leave(topic, subscriber.session)
+            await self._end_presence(subscriber, topic)
+
+    async def _end_presence(self, subscriber: Subscriber, topic: str) -> None:
+        """Tell the broker that a session left; what fails, or is cancelled, `detach` tries again."""
+        subscriber.leaving = (subscriber.leaving or set()) | {topic}
+        await self.broker.leave(topic, subscriber.session)
+        subscriber.leaving = (subscriber.leaving - {topic}) or None
 
     @contextmanager
     def _tolerant(self, event: str) -> Iterator[None]:
@@ -177,7 +186,7 @@ class Hub:
 def record_of(subscriber: Subscriber) -> SessionRecord:
     """Write down what a subscriber would need to go on elsewhere."""
     unsent = subscriber.outbox.first_unsent()
-    positions, subscriptions = dict(subscriber.restoring), subscriber.subscriptions
+    positions, subscriptions = dict(subscriber.restoring or {}), subscriber.subscriptions
     positions |= {name: one.resume_position(unsent.get(name)) for name, one in subscriptions.items()}
     acknowledged = frozenset(name for name, one in subscriptions.items() if one.acknowledged is not None)
     return SessionRecord(subscriber.session, subscriber.user, positions, acknowledged)

@@ -80,8 +80,9 @@ class Topic:
 class Subscriber:
     """A connected session as the hub sees it; `end` closes its connection with a code and a message for people.
 
-    `restoring` are the topics of a resumed session that are not subscribed yet, with the positions to go on from.
-    `replaced` says that another connection has the session now.
+    `restoring` are the topics of a resumed session that are not subscribed yet, with the positions to go on from;
+    `leaving` those it has left here, while the broker may still count it as present. `replaced` says that another
+    connection has the session now.
     """
 
     session: SessionId
@@ -90,7 +91,8 @@ class Subscriber:
     end: Callable[[CloseCode, str], None]
     since_ms: int
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    restoring: dict[str, Position | None] = field(default_factory=dict)
+    restoring: dict[str, Position | None] | None = None
+    leaving: set[str] | None = None
     replaced: bool = False
 
 

@@ -188,7 +188,11 @@ class WebSocketTransport:
             if self._stream.error is not None:
                 raise self._stream.error from None
             closed = self._websocket.closed
-            if closed is not None and not self._stream.close_sent and closed.code in _PROTOCOL_ERRORS:
+            if self._stream.close_sent:
+                return None
+            if closed is None:  # the reader task failed: lest its exception drown in our cancelling it
+                raise RuntimeError("trio-websocket's reader ended without a reason") from None
+            if closed.code in _PROTOCOL_ERRORS:
                 raise RemoteProtocolError(closed.reason or "", CloseCode(closed.code)) from None
             return None
         self._messages += 1

@@ -15,6 +15,7 @@ encodes or frames on the server's side, but for `protocol.codec` on the device l
 import base64
 import json
 from collections import deque
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -142,6 +143,12 @@ class Client:
         except EOFError:
             assert self.ended is not None
             return self.ended
+
+    async def end_anyhow(self) -> None:
+        """Read everything until the connection is over, however it ends: also inside a frame."""
+        with suppress(StreamBroken):
+            while await self.stream.receive_some():
+                pass
 
     async def _take(self, data: bytes) -> None:
         raise NotImplementedError

@@ -8,7 +8,8 @@
     broker.deliver_held(1)              # ... one by one
 
 A delayed call takes effect when it goes on; of `pause("history answer")` the effect is at once, and its answer late.
-`calls` has every call, `wanted` the topics subscribed at the broker now.
+With `is_far` every call is a checkpoint before its effect and another after it. `calls` has every call, `wanted` the
+topics subscribed at the broker now.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ class ScriptedBroker:
         self.calls: list[tuple[str, Any]] = []
         self.wanted: set[str] = set()
         self.held: list[Notification] | None = None
+        self.is_far = False
         self._deliver = deliver
         self._broker = MemoryBroker(self._pass_on, clock=clock)
         self._gates: dict[str, trio.Event] = {}
@@ -86,6 +88,7 @@ class ScriptedBroker:
 
     async def _meet(self, name: str, about: Any) -> None:
         self.calls.append((name, about))
+        await self._travel()
         await self._wait(name)
         failure, times = self._failures.get(name, (None, None))
         if failure is not None:
@@ -94,6 +97,10 @@ class ScriptedBroker:
                 if times == 1:
                     del self._failures[name]
             raise failure
+
+    async def _travel(self) -> None:
+        if self.is_far:
+            await trio.lowlevel.checkpoint()
 
     async def _wait(self, name: str) -> None:
         gate = self._gates.get(name)
@@ -125,35 +132,42 @@ class ScriptedBroker:
         origin: SessionId | None = None,
     ) -> Accepted:
         await self._meet("publish", topic)
-        return await self._broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        published = await self._broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        await self._travel()
+        return published
 
     async def subscribe(self, topic: str) -> None:
         await self._meet("subscribe", topic)
         await self._broker.subscribe(topic)
         self.wanted.add(topic)
+        await self._travel()
         await self._wait("subscribe answer")
 
     async def unsubscribe(self, topic: str) -> None:
         await self._meet("unsubscribe", topic)
         await self._broker.unsubscribe(topic)
         self.wanted.discard(topic)
+        await self._travel()
 
     async def history(
         self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
     ) -> Page:
         await self._meet("history", topic)
         page = await self._broker.history(topic, since, limit, retention)
+        await self._travel()
         await self._wait("history answer")
         return page
 
     async def join(self, topic: str, member: Member) -> None:
         await self._meet("join", topic)
         await self._broker.join(topic, member)
+        await self._travel()
         await self._wait("join answer")
 
     async def leave(self, topic: str, session: SessionId) -> None:
         await self._meet("leave", topic)
         await self._broker.leave(topic, session)
+        await self._travel()
 
     async def presence(self, topic: str) -> list[Member]:
         await self._meet("presence", topic)
@@ -165,8 +179,11 @@ class ScriptedBroker:
 
     async def load_session(self, session: SessionId, user: str) -> SessionRecord | None:
         await self._meet("load_session", session)
-        return await self._broker.load_session(session, user)
+        record = await self._broker.load_session(session, user)
+        await self._travel()
+        return record
 
     async def save_session(self, record: SessionRecord, ttl_s: float) -> None:
         await self._meet("save_session", record.session)
         await self._broker.save_session(record, ttl_s)
+        await self._travel()
