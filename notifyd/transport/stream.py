@@ -102,12 +102,14 @@ class SocketStream:
 
     async def finish(self, deadline_s: float) -> None:
         """Send FIN, read away what still comes so that no reset destroys our last bytes at the peer, close."""
-        with trio.move_on_after(deadline_s), contextlib.suppress(StreamBroken, OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-            left_bytes = LINGER_BYTES
-            while left_bytes > 0 and (data := await self.receive_some()):
-                left_bytes -= len(data)
-        self.close()
+        try:
+            with trio.move_on_after(deadline_s), contextlib.suppress(StreamBroken, OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+                left_bytes = LINGER_BYTES
+                while left_bytes > 0 and (data := await self.receive_some()):
+                    left_bytes -= len(data)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close at once; see ByteStream."""
