@@ -25,6 +25,9 @@ SUBPROTOCOLS = {"notifyd.v1.json": Form.WEBSOCKET_JSON, "notifyd.v1.msgpack": Fo
 _UNLIMITED = 2**62
 """trio-websocket counts characters; the guard has counted bytes before it sees any."""
 
+FAILING_S = 1.0
+"""What a task that failed may take to end: a step of the scheduler, whatever that takes on a busy machine."""
+
 _CLOSE_BYTE = 0x80 | Opcode.CLOSE
 
 
@@ -190,7 +193,8 @@ class WebSocketTransport:
             closed = self._websocket.closed
             if self._stream.close_sent:
                 return None
-            if closed is None:  # the reader task failed: lest its exception drown in our cancelling it
+            if closed is None:  # the reader task failed: its exception is on its way, and must not drown in our leaving
+                await trio.sleep(FAILING_S)
                 raise RuntimeError("trio-websocket's reader ended without a reason") from None
             if closed.code in _PROTOCOL_ERRORS:
                 raise RemoteProtocolError(closed.reason or "", CloseCode(closed.code)) from None
