@@ -16,8 +16,8 @@ SessionId = NewType("SessionId", str)
 class Identity:
     """Who a client is and what its token allows.
 
-    `user` is "" for an anonymous client. `expires_s` is Unix time, None where nothing expires. `topics` are subscribed
-    when the client connects.
+    `user` is "" for an anonymous client. `expires_s` and `issued_s` are Unix time, None where nothing expires or the
+    token does not say. `topics` are subscribed when the client connects.
     """
 
     user: str
@@ -27,6 +27,7 @@ class Identity:
     topics: tuple[str, ...] = ()
     expires_s: float | None = None
     token_id: str | None = None
+    issued_s: float | None = None
 
 
 ANONYMOUS = Identity(user="", anonymous=True)

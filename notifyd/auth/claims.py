@@ -21,7 +21,7 @@ CLOCK_SKEW_S = 60.0
 
 def read_claims(claims: dict[str, Any], auth: AuthSettings, now_s: float) -> Identity:
     """Judge the claims of a token whose signature holds, at the Unix time `now_s`. Raises Unauthorized."""
-    expires_s = _check_times(claims, auth.leeway_s, now_s)
+    expires_s, issued_s = _check_times(claims, auth.leeway_s, now_s)
     _check_issuer(claims, auth.issuer)
     _check_audience(claims, auth.audience)
     return Identity(
@@ -31,11 +31,12 @@ def read_claims(claims: dict[str, Any], auth: AuthSettings, now_s: float) -> Ide
         topics=tuple(map(_read_topic, _read_texts(claims, "topics"))),
         expires_s=expires_s,
         token_id=_read_text(claims, "jti"),
+        issued_s=issued_s,
     )
 
 
-def _check_times(claims: dict[str, Any], leeway_s: float, now_s: float) -> float | None:
-    """Check exp, nbf and iat; return when the token stops being accepted, leeway included."""
+def _check_times(claims: dict[str, Any], leeway_s: float, now_s: float) -> tuple[float | None, float | None]:
+    """Check exp, nbf and iat; return when the token stops being accepted, leeway included, and when it was issued."""
     expires_s, begins_s, issued_s = (_read_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires_s is not None and now_s >= expires_s + leeway_s:
         raise Unauthorized("the token has expired")
@@ -43,7 +44,7 @@ def _check_times(claims: dict[str, Any], leeway_s: float, now_s: float) -> float
         raise Unauthorized("the token is not valid yet")
     if issued_s is not None and now_s + leeway_s + CLOCK_SKEW_S < issued_s:
         raise Unauthorized("the token was issued in the future")
-    return None if expires_s is None else expires_s + leeway_s
+    return (None if expires_s is None else expires_s + leeway_s), issued_s
 
 
 def _read_time(claims: dict[str, Any], name: str) -> int | None:
