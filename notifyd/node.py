@@ -12,12 +12,12 @@ import trio
 
 from notifyd.auth.api_keys import ApiKeys
 from notifyd.auth.tokens import Verifier
-from notifyd.broker.base import Broker, Deliver
+from notifyd.broker.base import Broker, Receiver
 from notifyd.broker.memory import MemoryBroker
 from notifyd.clock import Clock
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.connection.drain import drain
-from notifyd.errors import ConfigurationError
+from notifyd.events import Events
 from notifyd.hub.hub import Hub
 from notifyd.listeners import device, websocket
 from notifyd.listeners.accept import ClientListener
@@ -28,10 +28,17 @@ from notifyd.settings import Address, Settings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry import Telemetry
 from notifyd.transport.tls import server_context
+from protocol.backoff import CAP_S
 from protocol.connecting import ConnectionState
 
 CLOSING_S = 5.0
 """What the last clients get beyond the drain window to read their last bytes."""
+
+BROKER_WAIT_S = 2.0
+"""The longest wait before a lost link is tried again: the node is to work within seconds of its broker's return."""
+
+GOODBYE_S = 1.0
+"""What a shared broker gets to be told that this node leaves."""
 
 FIXED_SECTIONS = ("node", "listen", "broker", "debug")
 """Sections whose changes need a restart: they name what was opened at the start."""
@@ -108,14 +115,18 @@ class Node:
             self._http.reload(ApiKeys(settings.auth.api_keys), limits.payload_bytes)
         return fixed
 
-    def problems(self) -> list[str]:
+    async def problems(self) -> list[str]:
         """Tell, in words, what keeps the node from serving; nothing when it is ready."""
         problems = ["the node is draining"] if self.draining else []
         deaf = [listener.name for listener in self._clients.values() if not listener.accepts and not self.draining]
         problems += [f"the {name} listener does not accept" for name in deaf]
+        return problems + await self._broker_problems()
+
+    async def _broker_problems(self) -> list[str]:
+        problems = await self.context.hub.broker.problems()
         states = {branch.name: branch.state for branch in self._root.snapshot().children}
-        if states["broker"] is not ConnectionState.CONNECTED:
-            problems.append(f"the broker is {states['broker'].value}")
+        if not problems and states["broker"] is not ConnectionState.CONNECTED:
+            problems = [f"the broker is {states['broker'].value}"]
         return problems
 
     async def start_clients(self, branch: Branch) -> None:
@@ -189,7 +200,9 @@ async def open_node(
     """
     clock = clock or Clock()
     telemetry = telemetry or Telemetry()
-    hub = Hub(settings, lambda deliver: _open_broker(settings, deliver, clock), clock=clock, events=telemetry)
+    hub = Hub(
+        settings, lambda receiver: _open_broker(settings, receiver, clock, telemetry), clock=clock, events=telemetry
+    )
     context = Context(
         settings=settings,
         hub=hub,
@@ -205,26 +218,40 @@ async def open_node(
     async with open_branch("node", events=telemetry, clock=clock) as root:
         node = Node(context, root, telemetry)
         async with (
-            _branch("broker", root, context) as broker,
+            _branch("broker", root, context, longest_wait_s=BROKER_WAIT_S) as broker,
+            _closing(hub.broker),
             _branch("hub", root, context) as core,
             _branch("listeners", root, context) as listeners,
         ):
-            await broker.start("memory", hub.broker.run)
+            await hub.broker.start(broker)
             await core.start("fanout", hub.fanout.run, core=True)
             await core.start("heartbeat", context.connections.run, core=True)
             await core.start("interest", hub.interest.run, core=True)
+            await core.start("sessions", hub.sessions.run, core=True)
             await node.start_clients(listeners)
             await node.start_http(listeners)
             yield node
 
 
-def _branch(name: str, root: Branch, context: Context) -> AbstractAsyncContextManager[Branch]:
-    return open_branch(name, events=context.events, clock=context.clock, parent=root)
+def _branch(
+    name: str, root: Branch, context: Context, longest_wait_s: float = CAP_S
+) -> AbstractAsyncContextManager[Branch]:
+    return open_branch(name, events=context.events, clock=context.clock, parent=root, longest_wait_s=longest_wait_s)
 
 
-def _open_broker(settings: Settings, deliver: Deliver, clock: Clock) -> Broker:
-    if settings.broker.url.scheme != "memory":
-        raise ConfigurationError(
-            "configuration", "broker.url", f"this version has the embedded broker only: set {'memory://'!r}"
-        )
-    return MemoryBroker(deliver, clock=clock, memory_bytes=settings.broker.memory_bytes)
+@asynccontextmanager
+async def _closing(broker: Broker) -> AsyncIterator[None]:
+    """Let the broker say goodbye at the end of the block, while its services still run."""
+    try:
+        yield
+    finally:
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            await broker.close()
+
+
+def _open_broker(settings: Settings, receiver: Receiver, clock: Clock, events: Events) -> Broker:
+    if settings.broker.url.scheme == "memory":
+        return MemoryBroker(receiver, clock=clock, memory_bytes=settings.broker.memory_bytes)
+    from notifyd.broker.redis.broker import RedisBroker  # noqa: PLC0415 - redis-py takes a tenth of a second to import
+
+    return RedisBroker(receiver, settings.broker, node=settings.node.name, clock=clock, events=events)

@@ -16,7 +16,7 @@ import trio
 from notifyd.clock import Clock
 from notifyd.errors import NotifydError
 from notifyd.events import Events
-from protocol.backoff import Backoff
+from protocol.backoff import CAP_S, Backoff
 from protocol.connecting import Connecting, ConnectionState, Trigger
 
 STEADY_S = 30.0
@@ -71,11 +71,12 @@ class Branch:
 
     _nursery: trio.Nursery
 
-    def __init__(self, path: str, events: Events, clock: Clock) -> None:
+    def __init__(self, path: str, events: Events, clock: Clock, longest_wait_s: float) -> None:
         self.path = path
         self.name = _name(path)
         self._events = events
         self._clock = clock
+        self._longest_wait_s = longest_wait_s
         self._since_ms = clock.unix_ms()
         self._children: dict[str, _Child] = {}
 
@@ -87,8 +88,7 @@ class Branch:
 
         Cancelled before the service serves, the service is cancelled too; later, it goes on.
         """
-        service = _Supervised(f"{self.path}/{name}", run, core, self._events, self._clock)
-        self._add(name, service)
+        service = self._add_service(name, run, core=core)
         failure: BaseException
         try:
             await self._nursery.start(self._supervise, name, service, name=service.path)
@@ -100,6 +100,14 @@ class Branch:
         else:
             return
         raise failure
+
+    def launch(self, name: str, run: Run) -> None:
+        """Start a service without waiting for it: it is run again with backoff from its very first failure on.
+
+        For what depends on a machine that may not be there yet, and without which the node can begin.
+        """
+        service = self._add_service(name, run, patient=True)
+        self._nursery.start_soon(self._supervise_patiently, name, service, name=service.path)
 
     async def stop(self, name: str) -> None:
         """Cancel a service and wait until it has cleaned up and left the tree.
@@ -141,6 +149,17 @@ class Branch:
             finally:
                 self._nursery.cancel_scope.cancel()
 
+    def _add_service(self, name: str, run: Run, *, core: bool = False, patient: bool = False) -> "_Supervised":
+        backoff = Backoff(cap_s=self._longest_wait_s)
+        service = _Supervised(
+            f"{self.path}/{name}", run, backoff, self._events, self._clock, core=core, patient=patient
+        )
+        self._add(name, service)
+        return service
+
+    async def _supervise_patiently(self, name: str, service: "_Supervised") -> None:
+        await self._supervise(name, service, task_status=trio.TASK_STATUS_IGNORED)
+
     async def _supervise(self, name: str, service: "_Supervised", *, task_status: trio.TaskStatus[None]) -> None:
         try:
             await service.supervise(task_status)
@@ -160,14 +179,14 @@ class Branch:
 
 @asynccontextmanager
 async def open_branch(
-    name: str, *, events: Events, clock: Clock, parent: Branch | None = None
+    name: str, *, events: Events, clock: Clock, parent: Branch | None = None, longest_wait_s: float = CAP_S
 ) -> AsyncIterator[Branch]:
-    """Open the root of a tree, or a branch below `parent`.
+    """Open the root of a tree, or a branch below `parent`; its services wait `longest_wait_s` at most to run again.
 
     Leaving the block cancels the branch's services and waits for them. What ended the branch, be it the failure of a
     core service or an error of the block, is raised as it is when it came alone, else in an ExceptionGroup.
     """
-    branch = Branch(f"{parent.path}/{name}" if parent else name, events, clock)
+    branch = Branch(f"{parent.path}/{name}" if parent else name, events, clock, longest_wait_s)
     failure: BaseException
     with parent.showing(branch) if parent else nullcontext():
         try:
@@ -185,15 +204,18 @@ async def open_branch(
 class _Supervised:
     """A service and what became of it."""
 
-    def __init__(self, path: str, run: Run, core: bool, events: Events, clock: Clock) -> None:
+    def __init__(
+        self, path: str, run: Run, backoff: Backoff, events: Events, clock: Clock, *, core: bool, patient: bool
+    ) -> None:
         self.path = path
         self._run = run
         self._core = core
+        self._patient = patient
         self._events = events
         self._clock = clock
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
-        self._backoff = Backoff()
+        self._backoff = backoff
         self._steps = Connecting()
         self._has_served = False
         self._serves_since_s = clock.monotonic_s()
@@ -207,13 +229,13 @@ class _Supervised:
         return self._steps.state
 
     async def supervise(self, task_status: trio.TaskStatus[None]) -> None:
-        """Run it until `scope` is cancelled, again whenever it fails after it has served once."""
+        """Run it until `scope` is cancelled, again whenever it fails after it served once; a patient one always."""
         with self.scope:
             await self._run_once(task_status)
             while True:
                 await self._back_off()
                 await self._run_once(trio.TASK_STATUS_IGNORED)
-        if not self._has_served:
+        if not (self._has_served or self._patient):
             raise ServiceEnded(f"{self.path} was stopped before it served")
 
     def snapshot(self) -> TreeNode:
@@ -233,7 +255,7 @@ class _Supervised:
             await trio.lowlevel.checkpoint_if_cancelled()
             raise ServiceEnded(f"{self.path} returned, though nothing cancelled it")
         except* Exception as group:
-            if self._core or not self._has_served:
+            if self._core or not (self._has_served or self._patient):
                 raise
             self._note(unwrapped(group))
 

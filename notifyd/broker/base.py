@@ -97,17 +97,17 @@ class Receiver(Protocol):
         """Tell a topic's subscribers that somebody came or went."""
 
     def take_over(self, session: SessionId) -> SessionRecord | None:
-        """Give up a session that is resumed on another node: close its connection, return what it had; None: unknown."""
+        """Give up a session that another node resumes: close its connection, return what it had; None: unknown."""
 
     def end_session(self, session: SessionId) -> bool:
         """Disconnect a session, as an operator does; False where it is not connected here."""
 
-    def revoke(self, revocation: Revocation) -> None:
-        """Refuse the tokens it names from now on, and disconnect who holds one."""
+    def revoke_here(self, revocation: Revocation) -> None:
+        """Refuse the tokens it names on this node from now on, and disconnect who holds one."""
 
 
 Run: TypeAlias = Callable[..., Awaitable[None]]
-"""A service: called with the keyword `task_status`; it serves until cancelled, and may be called again after it failed."""
+"""A service: called with the keyword `task_status`, it serves until cancelled; called again after it failed."""
 
 
 class Services(Protocol):
@@ -138,8 +138,8 @@ class Broker(Protocol):
     async def close(self) -> None:
         """Say goodbye before the services are stopped; never raises."""
 
-    def problems(self) -> list[str]:
-        """Tell, in words, what keeps the broker from doing all it promises; nothing when it does."""
+    async def problems(self) -> list[str]:
+        """Tell, in words, what keeps the broker from doing all it promises; nothing when it does. Never raises."""
 
     async def publish(
         self,
@@ -191,8 +191,8 @@ class Broker(Protocol):
         One that lives on another node is given up there (`Receiver.take_over`).
         """
 
-    async def save_session(self, record: SessionRecord, ttl_s: float) -> None:
-        """Keep a session for `ttl_s` seconds; one that another node has taken over meanwhile stays as it is."""
+    async def save_session(self, record: SessionRecord, ttl_s: float) -> bool:
+        """Keep a session for `ttl_s` seconds; False, and nothing is saved, where another node has taken it over."""
 
     async def end_session(self, session: SessionId) -> bool:
         """Disconnect a session on whichever other node it lives; False where none has it."""

@@ -49,6 +49,7 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         outbox=connection.outbox,
         end=connection.end,
         since_ms=connection.opened_ms,
+        identity=identity,
     )
     if record is not None:
         subscriber.restoring = dict(record.positions)

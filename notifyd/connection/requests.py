@@ -137,6 +137,8 @@ async def _subscribe(connection: Connection, request: Subscribe) -> None:
         reply.epoch, reply.offset = standing.position.epoch, standing.position.offset
     if standing.recovered is not None:
         reply.recovered = standing.recovered
+    if standing.scope is not None:
+        reply.scope = standing.scope
     connection.send(reply)
     connection.replay(catch_up)
 
@@ -202,6 +204,7 @@ async def _refresh(connection: Connection, request: Refresh) -> Refreshed:
     connection.watch.expire_at(identity.expires_s)
     connection.context.connections.schedule(connection)
     subscriber = _subscriber(connection)
+    subscriber.identity = identity
     for topic in list(subscriber.subscriptions):
         if not may_subscribe(identity, topic, connection.context.settings.policy_for(topic).subscribe):
             await connection.context.hub.unsubscribe(subscriber, topic)

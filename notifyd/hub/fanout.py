@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 import trio
 
+from notifyd.broker.base import Loss
 from notifyd.events import Events
+from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import JoinedFrames, Outbox
 from notifyd.hub.registry import Registry, Topic
 from notifyd.model import Notification
+from protocol.position import Position
 
 
 class Fanout:
@@ -39,6 +42,26 @@ class Fanout:
             delivery = Delivery.of(notification, topic.policy.overflow)
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
             self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+
+    def lose(self, loss: Loss) -> None:
+        """Tell a topic's subscribers which offsets will not come; they go on behind them."""
+        topic = self._registry.topics.get(loss.topic)
+        if topic is None:
+            return
+        topic.position = Position(loss.first.epoch, loss.last)
+        if not self._touched:
+            self._sender.unpark()
+        for outbox in topic.live:
+            outbox.put_gap(Lost(loss.topic, loss.first, loss.last, loss.reason))
+        for outbox, subscription in list(topic.catching_up.items()):
+            if subscription.buffer is not None:
+                subscription.buffer.append(Lost(loss.topic, loss.first, loss.last, loss.reason))
+            elif subscription.replayed and not subscription.has(topic.position):
+                subscription.skip(Lost(loss.topic, loss.first, loss.last, loss.reason))
+                self._registry.go_live(subscription)
+                self._touched[outbox] = None
+        self._events.count("gaps", reason=loss.reason)
+        self._touched.update(topic.live)
 
     def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> None:
         """Queue one delivery for a topic's subscribers, all but `left_out`."""

@@ -4,22 +4,23 @@ Permissions and rate limits are decided before the hub is asked.
 """
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from notifyd.broker.base import Accepted, Broker, Deliver, Page, SessionRecord
+from notifyd.auth.revocations import Revocation, Revocations
+from notifyd.broker.base import Accepted, Broker, Loss, Page, Receiver, SessionRecord, Since
 from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.fanout import Fanout
 from notifyd.hub.interest import Interest
+from notifyd.hub.live_sessions import LiveSessions
 from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
-from notifyd.model import SessionId
+from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
-from protocol.errors import ErrorCode, RequestError
+from protocol.errors import CloseCode, ErrorCode, RequestError
 from protocol.messages import Joined, Left, Member
 from protocol.position import Position
 
@@ -28,19 +29,21 @@ SESSION_BYTES = 18
 
 
 class Hub:
-    """Topics, subscribers and their broker, for one node."""
+    """Topics, subscribers and their broker, for one node; towards the broker, its `Receiver`."""
 
     def __init__(
-        self, settings: Settings, open_broker: Callable[[Deliver], Broker], *, clock: Clock, events: Events
+        self, settings: Settings, open_broker: Callable[[Receiver], Broker], *, clock: Clock, events: Events
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._events = events
+        self.revocations = Revocations()
         self.registry = Registry(settings.policy_for)
         self.fanout = Fanout(self.registry, events)
-        self.broker = open_broker(self.fanout.deliver)
+        self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
         self.recovery = Recovery(self.registry, self.broker, self.interest)
+        self.sessions = LiveSessions(self.registry, self.broker, lambda: self._settings.sessions.ttl_s, record_of)
 
     def reload(self, settings: Settings) -> None:
         """Let new topic policies hold, also for the topics in use."""
@@ -62,7 +65,7 @@ class Hub:
         retention = retention_of(self._settings.policy_for(topic))
         return await self.broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
 
-    async def history(self, topic: str, since: Position | Literal["earliest", "latest"], limit: int) -> Page:
+    async def history(self, topic: str, since: Since, limit: int) -> Page:
         """Read kept messages after `since`; a position that cannot be continued reads what is still kept after it."""
         retention = retention_of(self._settings.policy_for(topic))
         page = await self.broker.history(topic, since, limit, retention)
@@ -74,9 +77,7 @@ class Hub:
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
-    async def subscribe(
-        self, subscriber: Subscriber, topic: str, since: Position | Literal["earliest", "latest"]
-    ) -> CatchUp:
+    async def subscribe(self, subscriber: Subscriber, topic: str, since: Since) -> CatchUp:
         """Open a subscription and count the session as present. The caller answers, then releases the CatchUp.
 
         Raises RequestError 409 and BrokerUnavailable; then nothing stays subscribed. Cancelled, `detach` has to follow.
@@ -84,22 +85,17 @@ class Hub:
         if topic in subscriber.subscriptions:
             raise RequestError(ErrorCode.CONFLICT, f"already subscribed to {topic!r}")
         catch_up = await self.recovery.open(subscriber, topic, since)
-        if self._settings.policy_for(topic).presence:
-            member = Member(user=subscriber.user, session=subscriber.session, since=self._clock.unix_ms())
-            try:
-                await self.broker.join(topic, member)
-            except BrokerUnavailable:
-                self.recovery.close(subscriber, topic)
-                with self._tolerant("presence_not_ended"):
-                    await self._end_presence(subscriber, topic)  # it may have joined all the same
-                raise
-        self._announce(Joined(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
+        policy = self._settings.policy_for(topic)
+        if policy.presence or policy.joins:
+            await self.broker.join(topic, self._member(subscriber, self._clock.unix_ms()), announce=policy.joins)
+        self.sessions.changed(subscriber)
         return catch_up
 
     async def unsubscribe(self, subscriber: Subscriber, topic: str) -> bool:
         """Close a subscription; False where there was none."""
         if self.recovery.close(subscriber, topic) is None:
             return False
+        self.sessions.changed(subscriber)
         await self._leave(subscriber, topic)
         return True
 
@@ -118,6 +114,7 @@ class Hub:
         earlier = subscription.acknowledged
         if earlier is None or earlier.epoch != newest.epoch or earlier.offset < offset:
             subscription.acknowledged = Position(newest.epoch, offset)
+            self.sessions.changed(subscriber)
             return offset
         return earlier.offset
 
@@ -143,44 +140,76 @@ class Hub:
         for topic in topics:
             self.recovery.close(subscriber, topic)
         try:
-            if record.positions and not subscriber.replaced:
-                with self._tolerant("session_not_saved"):
-                    await self.broker.save_session(record, self._settings.sessions.ttl_s)
+            if not subscriber.replaced:
+                self.sessions.forget(subscriber)
+                await self._save(record)
         finally:
-            await self._leave_all(subscriber, topics)
+            for topic in topics:
+                successor = self.registry.subscribers.get(subscriber.session, subscriber)
+                if topic not in successor.subscriptions:
+                    await self._leave(subscriber, topic)
 
-    async def _leave_all(self, subscriber: Subscriber, topics: list[str]) -> None:
-        pending = list(subscriber.leaving or ())
-        for topic in [*topics, *pending]:
-            successor = self.registry.subscribers.get(subscriber.session, subscriber)
-            if topic not in successor.subscriptions:
-                with self._tolerant("presence_not_ended"):
-                    await (self._end_presence if topic in pending else self._leave)(subscriber, topic)
+    async def _save(self, record: SessionRecord) -> None:
+        if record.positions:
+            try:
+                await self.broker.save_session(record, self._settings.sessions.ttl_s)
+            except BrokerUnavailable as failure:
+                self._events.log("warning", "session_not_saved", error=str(failure))
 
     async def _leave(self, subscriber: Subscriber, topic: str) -> None:
-        self._announce(Left(topic=topic, user=subscriber.user, session=subscriber.session), subscriber)
-        if self._settings.policy_for(topic).presence:
-            await self._end_presence(subscriber, topic)
+        policy = self._settings.policy_for(topic)
+        if policy.presence or policy.joins:
+            await self.broker.leave(topic, self._member(subscriber, 0), announce=policy.joins)
 
-    async def _end_presence(self, subscriber: Subscriber, topic: str) -> None:
-        """Tell the broker that a session left; what fails, or is cancelled, `detach` tries again."""
-        subscriber.leaving = (subscriber.leaving or set()) | {topic}
-        await self.broker.leave(topic, subscriber.session)
-        subscriber.leaving = (subscriber.leaving - {topic}) or None
+    @staticmethod
+    def _member(subscriber: Subscriber, since_ms: int) -> Member:
+        return Member(user=subscriber.user, session=subscriber.session, since=since_ms)
 
-    @contextmanager
-    def _tolerant(self, event: str) -> Iterator[None]:
-        """Log, and go on, where the broker cannot be told."""
-        try:
-            yield
-        except BrokerUnavailable as failure:
-            self._events.log("warning", event, error=str(failure))
+    async def revoke(self, revocation: Revocation) -> None:
+        """Refuse tokens on every node from now on, and disconnect who holds one. Raises BrokerUnavailable."""
+        await self.broker.revoke(revocation)
 
-    def _announce(self, change: Joined | Left, subscriber: Subscriber) -> None:
+    # --- what the broker brings: Receiver ----------------------------------------------------------------------------
+
+    def deliver(self, batch: Sequence[Notification]) -> None:
+        """Hand notifications to this node's subscribers."""
+        self.fanout.deliver(batch)
+
+    def lose(self, loss: Loss) -> None:
+        """Tell subscribers what they will not get."""
+        self.fanout.lose(loss)
+
+    def announce(self, change: Joined | Left) -> None:
+        """Tell subscribers, but for the one it is about, who came or went."""
         topic = self.registry.topics.get(change.topic)
-        if topic is not None and topic.policy.joins:
+        if topic is not None:
+            concerned = self.registry.subscribers.get(SessionId(change.session))
             delivery = Delivery(change, topic.policy.overflow, self._clock.unix_ms())
-            self.fanout.hand_out(topic, delivery, subscriber.outbox)
+            self.fanout.hand_out(topic, delivery, concerned.outbox if concerned else None)
+
+    def take_over(self, session: SessionId) -> SessionRecord | None:
+        """Give a session up to another node: its connection here ends with 4100."""
+        subscriber = self.registry.subscribers.get(session)
+        if subscriber is None:
+            return None
+        record = record_of(subscriber)
+        self.sessions.forget(subscriber)
+        subscriber.replace()
+        return record
+
+    def end_session(self, session: SessionId) -> bool:
+        """Disconnect a session: its client is forbidden to come back by itself."""
+        subscriber = self.registry.subscribers.get(session)
+        if subscriber is not None:
+            subscriber.end(CloseCode.FORBIDDEN, "disconnected by an operator")
+        return subscriber is not None
+
+    def revoke_here(self, revocation: Revocation) -> None:
+        """Refuse tokens from now on, and end the connections of those who hold one."""
+        self.revocations.add(revocation)
+        for subscriber in list(self.registry.subscribers.values()):
+            if subscriber.identity is not None and revocation.covers(subscriber.identity):
+                subscriber.end(CloseCode.UNAUTHORIZED, "the token was revoked")
 
 
 def record_of(subscriber: Subscriber) -> SessionRecord:

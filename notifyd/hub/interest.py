@@ -10,7 +10,7 @@ from math import inf
 
 import trio
 
-from notifyd.broker.base import Broker
+from notifyd.broker.base import Broker, Retention, Scope
 from notifyd.errors import BrokerUnavailable
 from notifyd.hub.registry import Registry
 
@@ -24,24 +24,30 @@ class Interest:
     def __init__(self, registry: Registry, broker: Broker) -> None:
         self._registry = registry
         self._broker = broker
-        self._subscribed: set[str] = set()
+        self._subscribed: dict[str, Scope] = {}
         self._locks: dict[str, trio.Lock] = {}
         self._idle: dict[str, float] = {}
         self._wake = trio.Event()
 
-    async def acquire(self, topic: str) -> None:
-        """Return once the broker delivers the topic to this node. Raises BrokerUnavailable."""
+    async def acquire(self, topic: str, retention: Retention) -> Scope:
+        """Return once the broker delivers the topic to this node, or, without history, at least what is published here.
+
+        Raises BrokerUnavailable.
+        """
         self._idle.pop(topic, None)
-        if topic in self._subscribed:
-            return
+        if self._reaches_all(topic):
+            return None
         async with self._exclusively(topic):
-            if topic not in self._subscribed:
+            if not self._reaches_all(topic):
                 try:
-                    await self._broker.subscribe(topic)
+                    self._subscribed[topic] = await self._broker.subscribe(topic, retention)
                 except BaseException:
                     self._retire(topic, LINGER_S)  # it may have happened all the same
                     raise
-                self._subscribed.add(topic)
+            return self._subscribed[topic]
+
+    def _reaches_all(self, topic: str) -> bool:
+        return self._subscribed.get(topic, "node") is None
 
     def release(self, topic: str) -> None:
         """Note that a subscriber is gone; when it was the last, the broker is told after the linger time."""
@@ -70,7 +76,7 @@ class Interest:
         async with self._exclusively(topic):
             if topic in self._registry.topics:
                 return
-            self._subscribed.discard(topic)
+            self._subscribed.pop(topic, None)
             try:
                 await self._broker.unsubscribe(topic)
             except BrokerUnavailable as failure:

@@ -7,11 +7,10 @@ are not held: they are in the history.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import trio
 
-from notifyd.broker.base import Broker, Page, Retention
+from notifyd.broker.base import Broker, Page, Retention, Scope, Since
 from notifyd.errors import BrokerUnavailable
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
@@ -31,11 +30,12 @@ class Standing:
     """What a new subscription starts with.
 
     `position` is the topic's newest (None without history); `recovered` says whether the past that was asked for is
-    complete, None where none was asked for.
+    complete, None where none was asked for. `scope` is "node" while only what is published here can arrive.
     """
 
     position: Position | None
     recovered: bool | None
+    scope: Scope = None
 
 
 class Recovery:
@@ -46,18 +46,16 @@ class Recovery:
         self._broker = broker
         self._interest = interest
 
-    async def open(
-        self, subscriber: Subscriber, topic: str, since: Position | Literal["earliest", "latest"]
-    ) -> "CatchUp":
+    async def open(self, subscriber: Subscriber, topic: str, since: Since) -> "CatchUp":
         """Register a subscription that catches up, and read where it stands.
 
         Raises BrokerUnavailable. Cancelled or failed, nothing stays registered.
         """
         subscription = self._registry.add(subscriber, topic)
         try:
-            await self._interest.acquire(topic)
+            scope = await self._interest.acquire(topic, retention_of(subscription.topic.policy))
             catch_up = CatchUp(self._registry, self._broker, subscription)
-            await catch_up.begin(since)
+            await catch_up.begin(since, scope)
         except BaseException:
             self.close(subscriber, topic)
             raise
@@ -82,14 +80,14 @@ class CatchUp:
         self._page: Page = Page([], None, True, False)
         self._since: Position | None = None
 
-    async def begin(self, since: Position | Literal["earliest", "latest"]) -> None:
+    async def begin(self, since: Since, scope: Scope) -> None:
         """Read the first page; `standing` tells the outcome. Nothing is sent yet."""
         subscription = self.subscription
         if isinstance(since, Position):
             self._since = subscription.sent = since
         page = await self._read(since)
         recovered = None if since == "latest" else page.continuous and page.top is not None
-        self.standing = Standing(page.top, recovered)
+        self.standing = Standing(page.top, recovered, scope)
         if self._since is None:
             subscription.sent = _start_of(page)
 
@@ -109,7 +107,7 @@ class CatchUp:
         else:
             subscription.replay = subscription.replay or trio.CancelScope()
         for delivery in arrived:
-            if delivery.position is None:
+            if isinstance(delivery, Delivery) and delivery.position is None:
                 self._outbox.put(delivery)  # no history has it
         self._outbox.flush()
         return whole
@@ -127,15 +125,18 @@ class CatchUp:
             subscription.sent = notification.position
         return True
 
-    def _put_all(self, arrived: Sequence[Delivery]) -> bool:
+    def _put_all(self, arrived: Sequence[Delivery | Lost]) -> bool:
         """Queue what arrived while the page was read, likewise; what is left is in the history by now."""
         subscription = self.subscription
-        for delivery in arrived:
-            position = delivery.position
+        for item in arrived:
+            if isinstance(item, Lost):
+                subscription.skip(item)
+                continue
+            position = item.position
             if position is not None and not subscription.has(position):
-                if not self._outbox.has_room(delivery):
+                if not self._outbox.has_room(item):
                     return False
-                self._outbox.put(delivery)
+                self._outbox.put(item)
                 subscription.sent = position
         return True
 
@@ -173,7 +174,7 @@ class CatchUp:
             self._tell_gap(sent, page.top)
         return self.release(tell_gap=False)
 
-    async def _read(self, since: Position | Literal["earliest", "latest"]) -> Page:
+    async def _read(self, since: Since) -> Page:
         self.subscription.buffer = []
         self._page = await self._broker.history(self.subscription.topic.name, since, PAGE_MESSAGES, self._retention)
         return self._page

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import trio
 
+from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import Outbox
-from notifyd.model import SessionId
+from notifyd.model import Identity, SessionId
 from notifyd.settings import TopicPolicy
 from protocol.errors import CloseCode
 from protocol.position import Continuity, Position
@@ -31,7 +32,7 @@ class Subscription:
         self.subscriber = subscriber
         self.live = False
         self.replayed = False
-        self.buffer: list[Delivery] | None = None
+        self.buffer: list[Delivery | Lost] | None = None
         self.sent: Position | None = None
         self.acknowledged: Position | None = None
         self.replay: trio.CancelScope | None = None
@@ -57,6 +58,17 @@ class Subscription:
         sent = self.sent
         return sent is not None and sent.epoch == position.epoch and position.offset <= sent.offset
 
+    def skip(self, lost: Lost) -> None:
+        """Tell the client of offsets that will not come, as far as it has not got them; the next is the one after."""
+        last = Position(lost.epoch, lost.last)
+        if self.has(last):
+            return
+        first = lost.first
+        if self.sent is not None and self.sent.epoch == lost.epoch:
+            first = max(first, self.sent.offset + 1)
+        self.subscriber.outbox.put_gap(Lost(lost.topic, Position(lost.epoch, first), lost.last, lost.reason))
+        self.sent = last
+
 
 class Topic:
     """A topic that somebody on this node subscribes to. `position` is the newest one delivered here."""
@@ -80,9 +92,8 @@ class Topic:
 class Subscriber:
     """A connected session as the hub sees it; `end` closes its connection with a code and a message for people.
 
-    `restoring` are the topics of a resumed session that are not subscribed yet, with the positions to go on from;
-    `leaving` those it has left here, while the broker may still count it as present. `replaced` says that another
-    connection has the session now.
+    `identity` is what its token says. `restoring` are the topics of a resumed session that are not subscribed yet, with
+    the positions to go on from. `replaced` says that another connection, here or on another node, has the session now.
     """
 
     session: SessionId
@@ -90,10 +101,15 @@ class Subscriber:
     outbox: Outbox
     end: Callable[[CloseCode, str], None]
     since_ms: int
+    identity: Identity | None = None
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     restoring: dict[str, Position | None] | None = None
-    leaving: set[str] | None = None
     replaced: bool = False
+
+    def replace(self) -> None:
+        """Close the connection: another one has the session now."""
+        self.replaced = True
+        self.end(CloseCode.REPLACED, "the session was resumed by another connection")
 
 
 class Registry:
@@ -114,8 +130,7 @@ class Registry:
         """Take in a subscriber, whose connection calls `detach` when it ends; one of the same session is replaced."""
         older = self.subscribers.get(subscriber.session)
         if older is not None:
-            older.replaced = True
-            older.end(CloseCode.REPLACED, "the session was resumed by another connection")
+            older.replace()
         self.subscribers[subscriber.session] = subscriber
 
     def detach(self, subscriber: Subscriber) -> None:

@@ -26,6 +26,7 @@ COUNTERS: Mapping[str, Metric] = MappingProxyType(
         "messages_published": Metric("Messages accepted from clients and backends.", ("transport",)),
         "messages_delivered": Metric("Messages put into the queue of a connection."),
         "overflows": Metric("Connections whose queue was full, by what their topic's policy did.", ("policy",)),
+        "gaps": Metric("Losses told to the subscribers of a topic, by reason.", ("reason",)),
         "heartbeats_lost": Metric("Connections closed because nothing was heard of their client any more."),
         "service_restarts": Metric("Restarts of a service after a failure.", ("service",)),
         "token_refusals": Metric("Tokens that were not accepted."),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from notifyd.broker.base import Receiver
 from notifyd.errors import StreamBroken
 from notifyd.hub.hub import Hub
 from notifyd.hub.recovery import CatchUp
@@ -99,8 +100,8 @@ class HubKit:
         self.brokers: list[ScriptedBroker] = []
         clock = virtual_clock()
 
-        def open_broker(deliver: Any) -> ScriptedBroker:
-            self.brokers.append(ScriptedBroker(deliver, clock=clock))
+        def open_broker(receiver: Receiver) -> ScriptedBroker:
+            self.brokers.append(ScriptedBroker(receiver, clock=clock))
             return self.brokers[0]
 
         self.hub = Hub(node_settings, open_broker, clock=clock, events=self.events)
@@ -130,7 +131,7 @@ async def open_hub(*policies: TopicPolicy) -> AsyncIterator[HubKit]:
     """Run a hub with its services, every topic open to all and kept for 1000 messages unless said otherwise."""
     hub_kit = HubKit(settings(topics=(*policies, policy("**"))))
     async with trio.open_nursery() as hub_kit.nursery:
-        for service in (hub_kit.hub.fanout.run, hub_kit.hub.interest.run):
+        for service in (hub_kit.hub.fanout.run, hub_kit.hub.interest.run, hub_kit.hub.sessions.run):
             await hub_kit.nursery.start(service)
         yield hub_kit
         hub_kit.nursery.cancel_scope.cancel()

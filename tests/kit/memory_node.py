@@ -26,6 +26,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from notifyd.auth.tokens import Signer, Verifier
+from notifyd.broker.base import Receiver
 from notifyd.clock import Clock
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context, UserBuckets
@@ -207,7 +208,7 @@ class MemoryNode:
         registry, interest = self.hub.registry, self.hub.interest
         assert not registry.topics, registry.topics
         assert not registry.subscribers, registry.subscribers
-        assert not interest._subscribed | set(interest._idle) | set(interest._locks)
+        assert not set(interest._subscribed) | set(interest._idle) | set(interest._locks)
         assert not self.broker.wanted
         assert not len(self.context.connections)
         assert self.admission.count == 0
@@ -238,8 +239,8 @@ async def open_memory_node(
     events, clock = events or RecordedEvents(), clock or virtual_clock()
     brokers: list[ScriptedBroker] = []
 
-    def open_broker(deliver: Any) -> ScriptedBroker:
-        brokers.append(ScriptedBroker(deliver, clock=clock))
+    def open_broker(receiver: Receiver) -> ScriptedBroker:
+        brokers.append(ScriptedBroker(receiver, clock=clock))
         return brokers[0]
 
     context = Context(
@@ -252,7 +253,14 @@ async def open_memory_node(
     )
     node = MemoryNode(node_settings, context, brokers[0], events)
     async with trio.open_nursery() as node._nursery:
-        for service in (brokers[0].run, node.hub.fanout.run, context.connections.run, node.hub.interest.run):
+        hub = node.hub
+        for service in (
+            brokers[0].run,
+            hub.fanout.run,
+            context.connections.run,
+            hub.interest.run,
+            hub.sessions.run,
+        ):
             await node._nursery.start(service)
         yield node
         node._nursery.cancel_scope.cancel()

@@ -3,38 +3,53 @@
     broker.pause("history")             # every call waits at its beginning ...
     await broker.waiting("history")     # ... and a test waits until one does
     broker.resume("history")
-    broker.fail("join", BrokerUnavailable("away"))     # the next call raises it; `times=None`: every call, until `heal`
+    broker.fail("publish", BrokerUnavailable("away"))  # the next call raises it; `times=None`: every call, until `heal`
     broker.hold_deliveries()            # published messages are in the history, their deliveries come later:
     broker.deliver_held(1)              # ... one by one
 
 A delayed call takes effect when it goes on; of `pause("history answer")` the effect is at once, and its answer late.
-With `is_far` every call is a checkpoint before its effect and another after it. `calls` has every call, `wanted` the
-topics subscribed at the broker now.
+Presence takes effect at once always. With `is_far` every call is a checkpoint before its effect and another after it.
+`calls` has every call, `wanted` the topics subscribed at the broker now; `scope` is what `subscribe` answers, and
+`lost_sessions` are those that another node has taken over.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import trio
 
-from notifyd.broker.base import Accepted, Deliver, Page, Retention, SessionRecord
+from notifyd.auth.revocations import Revocation
+from notifyd.broker.base import (
+    Accepted,
+    Loss,
+    Page,
+    Receiver,
+    Retention,
+    Scope,
+    Services,
+    SessionRecord,
+    Since,
+)
 from notifyd.broker.memory import MemoryBroker
 from notifyd.clock import Clock
 from notifyd.model import Notification, SessionId
-from protocol.messages import Member
+from protocol.messages import Joined, Left, Member
 from protocol.position import Position
 
 
 class ScriptedBroker:
     """Implements `notifyd.broker.base.Broker` by a MemoryBroker behind gates."""
 
-    def __init__(self, deliver: Deliver, *, clock: Clock) -> None:
+    def __init__(self, receiver: Receiver, *, clock: Clock) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.wanted: set[str] = set()
         self.held: list[Notification] | None = None
         self.is_far = False
-        self._deliver = deliver
-        self._broker = MemoryBroker(self._pass_on, clock=clock)
+        self.is_shared = False
+        self.scope: Scope = None
+        self.lost_sessions: set[SessionId] = set()
+        self.receiver = receiver
+        self._broker = MemoryBroker(self, clock=clock)
         self._gates: dict[str, trio.Event] = {}
         self._failures: dict[str, tuple[Exception, int | None]] = {}
         self._waiting: dict[str, int] = {}
@@ -78,13 +93,7 @@ class ScriptedBroker:
         taken, self.held = (held, None) if count is None else (held[:count], held[count:])
         for notification in taken:
             if notification.topic in self.wanted:
-                self._deliver((notification,))
-
-    def _pass_on(self, batch: Sequence[Notification]) -> None:
-        if self.held is None:
-            self._deliver(batch)
-        else:
-            self.held.extend(batch)
+                self.receiver.deliver((notification,))
 
     async def _meet(self, name: str, about: Any) -> None:
         self.calls.append((name, about))
@@ -116,9 +125,38 @@ class ScriptedBroker:
         """What a method was asked about, call by call."""
         return [about for known, about in self.calls if known == name]
 
+    # --- Receiver of the broker behind the gates ----------------------------------------------------------------------
+
+    def deliver(self, batch: Sequence[Notification]) -> None:
+        if self.held is None:
+            self.receiver.deliver(batch)
+        else:
+            self.held.extend(batch)
+
+    def lose(self, loss: Loss) -> None:
+        self.receiver.lose(loss)
+
+    def announce(self, change: Joined | Left) -> None:
+        self.receiver.announce(change)
+
+    def take_over(self, session: SessionId) -> SessionRecord | None:
+        return self.receiver.take_over(session)
+
+    def revoke_here(self, revocation: Revocation) -> None:
+        self.receiver.revoke_here(revocation)
+
     # --- Broker -------------------------------------------------------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def start(self, services: Services) -> None:
+        await self._broker.start(services)
+
+    async def close(self) -> None:
+        await self._broker.close()
+
+    async def problems(self) -> list[str]:
+        return await self._broker.problems()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self._broker.run(task_status=task_status)
 
     async def publish(
@@ -136,12 +174,13 @@ class ScriptedBroker:
         await self._travel()
         return published
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str, retention: Retention) -> Scope:
         await self._meet("subscribe", topic)
-        await self._broker.subscribe(topic)
+        scope = await self._broker.subscribe(topic, retention)
         self.wanted.add(topic)
         await self._travel()
         await self._wait("subscribe answer")
+        return self.scope or scope
 
     async def unsubscribe(self, topic: str) -> None:
         await self._meet("unsubscribe", topic)
@@ -149,24 +188,21 @@ class ScriptedBroker:
         self.wanted.discard(topic)
         await self._travel()
 
-    async def history(
-        self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
-    ) -> Page:
+    async def history(self, topic: str, since: Since, limit: int, retention: Retention) -> Page:
         await self._meet("history", topic)
         page = await self._broker.history(topic, since, limit, retention)
         await self._travel()
         await self._wait("history answer")
         return page
 
-    async def join(self, topic: str, member: Member) -> None:
+    async def join(self, topic: str, member: Member, *, announce: bool) -> None:
+        await self._broker.join(topic, member, announce=announce)  # it never fails: what is late is made up for
         await self._meet("join", topic)
-        await self._broker.join(topic, member)
         await self._travel()
-        await self._wait("join answer")
 
-    async def leave(self, topic: str, session: SessionId) -> None:
+    async def leave(self, topic: str, member: Member, *, announce: bool) -> None:
+        await self._broker.leave(topic, member, announce=announce)
         await self._meet("leave", topic)
-        await self._broker.leave(topic, session)
         await self._travel()
 
     async def presence(self, topic: str) -> list[Member]:
@@ -183,7 +219,16 @@ class ScriptedBroker:
         await self._travel()
         return record
 
-    async def save_session(self, record: SessionRecord, ttl_s: float) -> None:
+    async def save_session(self, record: SessionRecord, ttl_s: float) -> bool:
         await self._meet("save_session", record.session)
-        await self._broker.save_session(record, ttl_s)
+        ours = record.session not in self.lost_sessions and await self._broker.save_session(record, ttl_s)
         await self._travel()
+        return ours
+
+    async def end_session(self, session: SessionId) -> bool:
+        await self._meet("end_session", session)
+        return await self._broker.end_session(session)
+
+    async def revoke(self, revocation: Revocation) -> None:
+        await self._meet("revoke", revocation)
+        await self._broker.revoke(revocation)

@@ -50,6 +50,10 @@ async def serves(task_status: Status) -> None:
     await trio.sleep_forever()
 
 
+async def never_serves(task_status: Status) -> None:
+    await trio.sleep_forever()
+
+
 async def fails_at_once(task_status: Status) -> None:
     raise ValueError("broken")
 
@@ -109,6 +113,42 @@ async def test_what_fails_at_the_first_start_is_its_callers(
         assert branch.snapshot().children == ()
         assert not events.lines
         await branch.start("websocket", FakeService(serves).run)  # the name is free again
+
+
+async def test_a_launched_service_is_tried_again_from_its_first_failure_on(
+    events: RecordedEvents, clock: Clock, autojump_clock: MockClock
+) -> None:
+    attempts: list[float] = []
+
+    async def away_at_first(task_status: Status) -> None:
+        attempts.append(trio.current_time())
+        if len(attempts) < 10:
+            raise ListenError("nobody is there yet")
+        await serves(task_status)
+
+    async with open_branch("node", events=events, clock=clock, longest_wait_s=2.0) as branch:
+        branch.launch("link", FakeService(away_at_first).run)
+        await trio.sleep(1)
+        [link] = branch.snapshot().children
+        assert link.state in (ConnectionState.BACKING_OFF, ConnectionState.CONNECTING)
+        assert link.error == "ListenError: nobody is there yet"
+        await trio.sleep(20)
+        assert branch.snapshot().children[0].state is ConnectionState.CONNECTED
+        await branch.stop("link")
+        assert branch.snapshot().children == ()
+    waits = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+    assert all(0.1 * 2**number <= wait <= 0.1 * 2**number + 0.1 for number, wait in enumerate(waits[:4]))
+    assert waits[-3:] == pytest.approx([2.0] * 3)
+
+
+async def test_a_launched_service_can_be_stopped_before_it_serves(
+    events: RecordedEvents, clock: Clock, autojump_clock: MockClock
+) -> None:
+    async with open_branch("node", events=events, clock=clock) as branch:
+        branch.launch("link", FakeService(never_serves).run)
+        await trio.sleep(1)
+        await branch.stop("link")
+        assert branch.snapshot().children == ()
 
 
 async def test_several_errors_at_the_first_start_stay_together(

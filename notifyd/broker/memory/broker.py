@@ -1,11 +1,12 @@
 """The embedded broker: everything in this process's memory, gone with it, and no set-up."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import trio
 
-from notifyd.broker.base import Accepted, Deliver, Page, Retention, SessionRecord
+from notifyd.auth.revocations import Revocation
+from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord, Since
 from notifyd.broker.memory.histories import Histories
 from notifyd.broker.memory.history import pack
 from notifyd.broker.memory.keys import Keys, key_name
@@ -13,7 +14,7 @@ from notifyd.broker.memory.presence import PresenceLists
 from notifyd.broker.memory.sessions import Sessions
 from notifyd.clock import Clock
 from notifyd.model import Notification, SessionId
-from protocol.messages import Member
+from protocol.messages import Joined, Left, Member
 from protocol.position import Position
 
 MEMORY_BYTES = 256 * 1024 * 1024
@@ -35,16 +36,19 @@ SWEEP_INTERVAL_S = 1.0
 class MemoryBroker:
     """A `notifyd.broker.base.Broker` for one node without any other process.
 
-    `deliver` is called within `publish`, for topics that this node subscribed to. The bounds are explained where they
-    are kept: `memory_bytes` and `idle_topics` in `Histories`, `key_limit` in `Keys`, `session_limit` in `Sessions`.
+    The receiver's `deliver` is called within `publish`, for topics that this node subscribed to. The bounds are
+    explained where they are kept: `memory_bytes` and `idle_topics` in `Histories`, `key_limit` in `Keys`,
+    `session_limit` in `Sessions`.
 
-    Nothing here waits for anything, and so no method but `run` is a checkpoint: each has happened when it returns, and
-    none can be cancelled half-way.
+    Nothing here waits for anything, and so no method but `start` and `run` is a checkpoint: each has happened when it
+    returns, and none can be cancelled half-way.
     """
+
+    is_shared = False
 
     def __init__(
         self,
-        deliver: Deliver,
+        receiver: Receiver,
         *,
         clock: Clock,
         memory_bytes: int = MEMORY_BYTES,
@@ -52,7 +56,7 @@ class MemoryBroker:
         key_limit: int = KEY_LIMIT,
         session_limit: int = SESSION_LIMIT,
     ) -> None:
-        self._deliver = deliver
+        self._receiver = receiver
         self._monotonic_s = clock.monotonic_s
         self._unix_s = clock.unix_s
         self._interest: set[str] = set()
@@ -65,6 +69,17 @@ class MemoryBroker:
     def kept_bytes(self) -> int:
         """What the histories use, as counted against `memory_bytes`."""
         return self._histories.kept_bytes
+
+    async def start(self, services: Services) -> None:
+        """Begin to give back the memory of what has expired."""
+        await services.start("memory", self.run)
+
+    async def close(self) -> None:
+        """Do nothing: all of it ends with the process."""
+
+    async def problems(self) -> list[str]:
+        """Tell nothing: this broker is never away."""
+        return []
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Give back the memory of what has expired, until cancelled. Without it all answers are the same."""
@@ -110,14 +125,15 @@ class MemoryBroker:
         if name is not None:
             self._keys.remember(name, position, now_s)
         if topic in self._interest:
-            self._deliver((Notification(topic, data, time_ms, position, sender, origin),))
+            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin),))
         return Accepted(position)
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str, retention: Retention) -> Scope:  # noqa: ARG002 - the histories know it
         """Deliver this topic's messages from now on, and remember its position as long."""
         if topic not in self._interest:
             self._interest.add(topic)
             self._histories.hold(topic)
+        return None
 
     async def unsubscribe(self, topic: str) -> None:
         """Deliver this topic's messages no longer."""
@@ -125,22 +141,22 @@ class MemoryBroker:
             self._interest.discard(topic)
             self._histories.release(topic)
 
-    async def history(
-        self, topic: str, since: Position | Literal["earliest", "latest"], limit: int, retention: Retention
-    ) -> Page:
+    async def history(self, topic: str, since: Since, limit: int, retention: Retention) -> Page:
         """Read up to `limit` messages after `since`; with `more`, go on from the last one's position.
 
         Without history only `latest` is continuous: nothing else can be proved.
         """
         return self._histories.read(topic, since, limit, retention, self._monotonic_s())
 
-    async def join(self, topic: str, member: Member) -> None:
+    async def join(self, topic: str, member: Member, *, announce: bool) -> None:
         """Count a session as present; one that is already keeps its place."""
-        self._presence.join(topic, member)
+        if self._presence.join(topic, member) and announce and topic in self._interest:
+            self._receiver.announce(Joined(topic=topic, user=member.user, session=member.session))
 
-    async def leave(self, topic: str, session: SessionId) -> None:
+    async def leave(self, topic: str, member: Member, *, announce: bool) -> None:
         """Count a session as gone; an unknown one changes nothing."""
-        self._presence.leave(topic, session)
+        if self._presence.leave(topic, member.session) and announce and topic in self._interest:
+            self._receiver.announce(Left(topic=topic, user=member.user, session=member.session))
 
     async def presence(self, topic: str) -> list[Member]:
         """Tell who is present, in the order they joined."""
@@ -156,6 +172,15 @@ class MemoryBroker:
         """Take a session out of the store; None when unknown, expired or another user's, whose it then stays."""
         return self._sessions.take(session, user, self._monotonic_s())
 
-    async def save_session(self, record: SessionRecord, ttl_s: float) -> None:
+    async def save_session(self, record: SessionRecord, ttl_s: float) -> bool:
         """Keep a session for `ttl_s` seconds. Beyond the limit of sessions the one that was saved first goes."""
         self._sessions.save(record, self._monotonic_s() + ttl_s)
+        return True
+
+    async def end_session(self, session: SessionId) -> bool:  # noqa: ARG002 - there is no other node
+        """Tell that no other node has it."""
+        return False
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Let this node, the only one, refuse it; the receiver remembers."""
+        self._receiver.revoke_here(revocation)

@@ -12,15 +12,17 @@ class PresenceLists:
     def __len__(self) -> int:
         return len(self._members)
 
-    def join(self, topic: str, member: Member) -> None:
-        """Add a member; a session that is there already keeps its place and its `since`."""
-        self._members.setdefault(topic, {}).setdefault(member.session, member)
+    def join(self, topic: str, member: Member) -> bool:
+        """Add a member; False for a session that is there already: it keeps its place and its `since`."""
+        return self._members.setdefault(topic, {}).setdefault(member.session, member) is member
 
-    def leave(self, topic: str, session: str) -> None:
-        """Take a session out; one that is not there changes nothing."""
+    def leave(self, topic: str, session: str) -> bool:
+        """Take a session out; False for one that is not there."""
         members = self._members.get(topic, {})
-        if members.pop(session, None) is not None and not members:
+        left = members.pop(session, None) is not None
+        if left and not members:
             del self._members[topic]
+        return left
 
     def members(self, topic: str) -> list[Member]:
         """Return who is there, oldest first."""

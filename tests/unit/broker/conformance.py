@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from notifyd.broker.base import Broker, Page, Retention
+from notifyd.auth.revocations import Revocation
+from notifyd.broker.base import Broker, Loss, Page, Retention, SessionRecord
 from notifyd.broker.memory import MemoryBroker
 from notifyd.broker.memory.keys import KEY_TTL_S
 from notifyd.clock import Clock
-from notifyd.model import Notification
+from notifyd.model import Notification, SessionId
+from protocol.messages import Joined, Left
 from protocol.position import Position
 
 KINDS = ("memory",)
@@ -36,8 +38,39 @@ class VirtualTime:
 
 
 @dataclass
+class Received:
+    """Implements `notifyd.broker.base.Receiver` by keeping everything; `sessions` are those that live here."""
+
+    delivered: list[Notification] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
+    changes: list[Joined | Left] = field(default_factory=list)
+    revoked: list[Revocation] = field(default_factory=list)
+    sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
+    ended: list[SessionId] = field(default_factory=list)
+
+    def deliver(self, batch: Sequence[Notification]) -> None:
+        self.delivered.extend(batch)
+
+    def lose(self, loss: Loss) -> None:
+        self.lost.append(loss)
+
+    def announce(self, change: Joined | Left) -> None:
+        self.changes.append(change)
+
+    def take_over(self, session: SessionId) -> SessionRecord | None:
+        return self.sessions.pop(session, None)
+
+    def end_session(self, session: SessionId) -> bool:
+        self.ended.append(session)
+        return self.sessions.pop(session, None) is not None
+
+    def revoke_here(self, revocation: Revocation) -> None:
+        self.revoked.append(revocation)
+
+
+@dataclass
 class Trial:
-    """A broker under test, what it delivered, and the time it lives in.
+    """A broker under test, what it brought, and the time it lives in.
 
     `ttl_s` is a time to live of messages and sessions that `advance` can wait for, `key_ttl_s` how long the broker
     knows a key. `delivered_all` returns once everything published so far has been handed to `deliver`. `clean_up` makes
@@ -51,7 +84,16 @@ class Trial:
     delivered_all: Callable[[], Awaitable[None]]
     clean_up: Callable[[], None]
     now_s: Callable[[], float]
-    delivered: list[Notification] = field(default_factory=list)
+    got: Received
+
+    @property
+    def delivered(self) -> list[Notification]:
+        """Everything handed to `deliver` so far."""
+        return self.got.delivered
+
+    async def subscribe(self, topic: str, history: int = 1000) -> None:
+        """Want a topic's messages."""
+        assert await self.broker.subscribe(topic, self.keep(history)) is None
 
     def keep(self, history: int = 1000) -> Retention:
         """Keep so many messages for `ttl_s`."""
@@ -86,13 +128,9 @@ async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
     """Open a fresh and empty broker; `bounds` are its constructor's."""
     assert kind == "memory"
     time = VirtualTime()
-    delivered: list[Notification] = []
-
-    def deliver(notifications: Sequence[Notification]) -> None:
-        delivered.extend(notifications)
-
+    got = Received()
     clock = time.clock()
-    broker = MemoryBroker(deliver, clock=clock, **bounds)
+    broker = MemoryBroker(got, clock=clock, **bounds)
 
     async def delivered_all() -> None:
         """Do nothing: this broker delivers before a publish returns."""
@@ -109,5 +147,5 @@ async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
         delivered_all=delivered_all,
         clean_up=clean_up,
         now_s=clock.monotonic_s,
-        delivered=delivered,
+        got=got,
     )

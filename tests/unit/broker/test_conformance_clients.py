@@ -15,30 +15,30 @@ def member(session: str, since: int = 1) -> Member:
 
 async def test_members_are_told_in_the_order_they_joined(trial: Trial) -> None:
     for session in ("s2", "s1", "s3"):
-        await trial.broker.join("a:b", member(session))
+        await trial.broker.join("a:b", member(session), announce=False)
     assert await trial.broker.presence("a:b") == [member("s2"), member("s1"), member("s3")]
     assert await trial.broker.presence("a:c") == []
 
 
 async def test_joining_twice_is_joining_once(trial: Trial) -> None:
-    await trial.broker.join("a:b", member("s1", since=1))
-    await trial.broker.join("a:b", member("s2", since=2))
-    await trial.broker.join("a:b", member("s1", since=3))
+    await trial.broker.join("a:b", member("s1", since=1), announce=False)
+    await trial.broker.join("a:b", member("s2", since=2), announce=False)
+    await trial.broker.join("a:b", member("s1", since=3), announce=False)
     assert await trial.broker.presence("a:b") == [member("s1", since=1), member("s2", since=2)]
-    await trial.broker.leave("a:b", SessionId("s1"))
+    await trial.broker.leave("a:b", member("s1"), announce=False)
     assert await trial.broker.presence("a:b") == [member("s2", since=2)]
 
 
 async def test_leaving_without_having_joined_changes_nothing(trial: Trial) -> None:
-    await trial.broker.leave("a:b", SessionId("s1"))
-    await trial.broker.join("a:b", member("s1"))
-    await trial.broker.leave("a:b", SessionId("s2"))
-    await trial.broker.leave("a:c", SessionId("s1"))
+    await trial.broker.leave("a:b", member("s1"), announce=False)
+    await trial.broker.join("a:b", member("s1"), announce=False)
+    await trial.broker.leave("a:b", member("s2"), announce=False)
+    await trial.broker.leave("a:c", member("s1"), announce=False)
     assert await trial.broker.presence("a:b") == [member("s1")]
 
 
 async def test_a_list_of_members_is_a_copy(trial: Trial) -> None:
-    await trial.broker.join("a:b", member("s1"))
+    await trial.broker.join("a:b", member("s1"), announce=False)
     (await trial.broker.presence("a:b")).clear()
     assert await trial.broker.presence("a:b") == [member("s1")]
 
@@ -97,8 +97,8 @@ async def test_a_saved_session_is_a_copy(trial: Trial) -> None:
 async def test_topics_are_told_with_their_newest_positions(trial: Trial) -> None:
     assert await trial.broker.topics() == {}
     positions = await trial.publish("a:b", 1, 2)
-    await trial.broker.subscribe("a:b")
-    await trial.broker.subscribe("no:history")
+    await trial.subscribe("a:b")
+    await trial.subscribe("no:history")
     assert await trial.broker.topics() == {"a:b": positions[1], "no:history": None}
     await trial.broker.unsubscribe("no:history")
     await trial.advance(trial.ttl_s * 2)

@@ -31,7 +31,7 @@ async def test_topics_have_positions_of_their_own(trial: Trial) -> None:
 
 
 async def test_a_subscribed_topic_is_delivered_as_published(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     answer = await trial.broker.publish("a:b", {"n": 1}, trial.keep(), sender="ann", origin=SessionId("s1"))
     await trial.delivered_all()
     [notification] = trial.delivered
@@ -42,21 +42,21 @@ async def test_a_subscribed_topic_is_delivered_as_published(trial: Trial) -> Non
 
 
 async def test_a_topic_without_history_is_delivered_without_position(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     assert await trial.broker.publish("a:b", 1, NO_HISTORY) == Accepted(None)
     await trial.delivered_all()
     assert [(message.data, message.position) for message in trial.delivered] == [(1, None)]
 
 
 async def test_messages_are_delivered_in_order(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     await trial.publish("a:b", *range(100))
     assert await trial.received() == list(range(100))
 
 
 async def test_only_subscribed_topics_are_delivered(trial: Trial) -> None:
     await trial.publish("a:b", 1)
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     await trial.publish("a:b", 2)
     await trial.publish("a:c", 3)
     assert await trial.received() == [2]
@@ -66,8 +66,8 @@ async def test_only_subscribed_topics_are_delivered(trial: Trial) -> None:
 
 
 async def test_interest_is_a_set(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
+    await trial.subscribe("a:b")
     await trial.publish("a:b", 1)
     assert await trial.received() == [1]
     await trial.broker.unsubscribe("a:b")
@@ -209,7 +209,7 @@ async def test_every_place_of_a_long_history_can_be_read(trial: Trial) -> None:
 
 
 async def test_history_returns_what_was_delivered(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     await trial.broker.publish("a:b", [1], trial.keep(), sender="ann", origin=SessionId("s1"))
     await trial.broker.publish("a:b", [2], trial.keep())
     await trial.delivered_all()
@@ -289,7 +289,7 @@ async def test_a_longer_time_brings_nothing_back(trial: Trial) -> None:
 
 
 async def test_a_known_key_gets_the_first_answer_and_delivers_nothing(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     first = await trial.broker.publish("a:b", "one", trial.keep(), key="k")
     await trial.publish("a:b", "two")
     again = await trial.broker.publish("a:b", "other data", trial.keep(), key="k")
@@ -300,7 +300,7 @@ async def test_a_known_key_gets_the_first_answer_and_delivers_nothing(trial: Tri
 
 
 async def test_a_key_holds_without_history_too(trial: Trial) -> None:
-    await trial.broker.subscribe("a:b")
+    await trial.subscribe("a:b")
     assert await trial.broker.publish("a:b", 1, NO_HISTORY, key="k") == Accepted(None)
     assert await trial.broker.publish("a:b", 1, NO_HISTORY, key="k") == Accepted(None, repeated=True)
     assert await trial.received() == [1]

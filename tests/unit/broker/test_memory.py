@@ -16,14 +16,10 @@ from notifyd.errors import BrokerUnavailable
 from notifyd.model import Notification, SessionId
 from protocol.messages import Member
 from protocol.position import Position
-from tests.unit.broker.conformance import Trial, data_of, open_trial
+from tests.unit.broker.conformance import Received, Trial, data_of, open_trial
 
 TOPIC_BYTES = HISTORY_OVERHEAD_BYTES + MESSAGE_OVERHEAD_BYTES
 """A topic that keeps one message costs this and its packed bytes, of which the tests here use few."""
-
-
-def ignore(_: Sequence[Notification]) -> None:
-    """Deliver to nobody."""
 
 
 async def publish_in_turn(trial: Trial, topics: Sequence[str], value: Any = 0) -> list[Position]:
@@ -64,7 +60,7 @@ async def test_a_topic_refreshed_by_new_messages_loses_only_its_old_ones(narrow:
 
 
 async def test_a_message_larger_than_the_budget_is_delivered_and_not_kept(narrow: Trial) -> None:
-    await narrow.broker.subscribe("t:1")
+    await narrow.subscribe("t:1")
     before = (await narrow.read("t:1", "latest")).top
     [position] = await narrow.publish("t:1", "x" * 5 * TOPIC_BYTES)
     assert len(await narrow.received()) == 1
@@ -156,7 +152,7 @@ async def test_the_least_recently_used_idle_topic_is_forgotten_and_begins_a_new_
 
 async def test_topics_with_messages_or_subscribers_are_not_forgotten() -> None:
     async with open_trial("memory", idle_topics=0) as trial:
-        await trial.broker.subscribe("t:1")
+        await trial.subscribe("t:1")
         [first] = await trial.publish("t:1", 1)
         [second] = await trial.publish("t:2", 1)
         assert (await trial.read("t:2", second)).continuous
@@ -173,7 +169,7 @@ async def test_a_topic_is_idle_no_longer_once_it_is_used() -> None:
         for topic in ("t:1", "t:2"):
             await trial.read(topic, "latest")
         await trial.publish("t:1", 1)
-        await trial.broker.subscribe("t:2")
+        await trial.subscribe("t:2")
         for topic in ("t:3", "t:4", "t:5"):
             await trial.read(topic, "latest")
         topics = await trial.broker.topics()
@@ -214,7 +210,7 @@ async def test_topics_that_a_session_may_resume_are_not_forgotten() -> None:
 
 async def test_at_the_bound_of_keys_a_new_one_is_refused_and_nothing_happens() -> None:
     async with open_trial("memory", key_limit=2) as trial:
-        await trial.broker.subscribe("t:1")
+        await trial.subscribe("t:1")
         await trial.broker.publish("t:1", 1, trial.keep(), key="k1")
         await trial.advance(100.0)
         await trial.broker.publish("t:1", 2, trial.keep(), key="k2")
@@ -252,7 +248,7 @@ async def test_beyond_the_limit_the_session_saved_first_goes() -> None:
 async def test_what_is_held_twice_by_one_is_released_at_once(trial: Trial) -> None:
     assert isinstance(trial.broker, MemoryBroker)
     for _ in range(2):
-        await trial.broker.subscribe("t:1")
+        await trial.subscribe("t:1")
         await trial.broker.save_session(saved("s1", "t:1"), 10.0)
     await trial.broker.unsubscribe("t:1")
     assert await trial.broker.load_session(SessionId("s1"), "ann")
@@ -260,9 +256,10 @@ async def test_what_is_held_twice_by_one_is_released_at_once(trial: Trial) -> No
 
 
 async def test_presence_leaves_nothing_behind(trial: Trial) -> None:
-    await trial.broker.join("t:1", Member(user="ann", session="s1", since=1))
+    member = Member(user="ann", session="s1", since=1)
+    await trial.broker.join("t:1", member, announce=False)
     await trial.broker.presence("t:2")
-    await trial.broker.leave("t:1", SessionId("s1"))
+    await trial.broker.leave("t:1", member, announce=False)
     assert isinstance(trial.broker, MemoryBroker)
     assert len(trial.broker._presence) == 0
 
@@ -273,18 +270,19 @@ async def test_presence_leaves_nothing_behind(trial: Trial) -> None:
 async def test_a_publish_is_one_step() -> None:
     seen: list[Any] = []
 
-    def deliver(notifications: Sequence[Notification]) -> None:
-        seen.append((notifications[0].position, broker._histories.positions().get("t:1")))
+    class Looking(Received):
+        def deliver(self, batch: Sequence[Notification]) -> None:
+            seen.append((batch[0].position, broker._histories.positions().get("t:1")))
 
-    broker = MemoryBroker(deliver, clock=Clock())
-    await broker.subscribe("t:1")
+    broker = MemoryBroker(Looking(), clock=Clock())
+    await broker.subscribe("t:1", Retention(10, 60.0))
     with trio.testing.assert_no_checkpoints():
         answer = await broker.publish("t:1", 1, Retention(10, 60.0), key="k")
     assert seen == [(answer.position, answer.position)]
 
 
 async def test_a_publish_that_cannot_be_packed_has_not_happened(trial: Trial) -> None:
-    await trial.broker.subscribe("t:1")
+    await trial.subscribe("t:1")
     with pytest.raises(TypeError):
         await trial.broker.publish("t:1", object(), trial.keep(), key="k")
     assert await trial.received() == []
@@ -293,7 +291,7 @@ async def test_a_publish_that_cannot_be_packed_has_not_happened(trial: Trial) ->
 
 
 async def test_the_sweep_gives_back_everything_that_expired(autojump_clock: trio.testing.MockClock) -> None:
-    broker = MemoryBroker(ignore, clock=Clock(), idle_topics=0)
+    broker = MemoryBroker(Received(), clock=Clock(), idle_topics=0)
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
         for number in range(2500):

@@ -81,7 +81,7 @@ class Life:
                 await self._advance(ttls * self._trial.ttl_s)
             case Subscribe(topic, wanted=True):
                 self._oracle.subscribed.add(topic)
-                await self._trial.broker.subscribe(topic)
+                await self._trial.subscribe(topic)
             case Subscribe(topic):
                 self._oracle.subscribed.discard(topic)
                 await self._trial.broker.unsubscribe(topic)

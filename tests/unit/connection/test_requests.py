@@ -387,7 +387,7 @@ class TestLargeReplies:
     ) -> None:
         async with open_memory_node(settings(limits=LimitSettings(queue_bytes=5000))) as node:
             for number in range(200):
-                await node.broker.join("a:b", Member(user="ada", session=f"s{number}", since=number))
+                await node.broker.join("a:b", Member(user="ada", session=f"s{number}", since=number), announce=False)
             client = await node.connected(transport, encoding, capacity_bytes=1000)
             asked = [client.written({"op": "presence", "id": number, "topic": "a:b"}) for number in (1, 2, 3)]
             await client.send_data(b"".join(asked))

@@ -225,7 +225,7 @@ class TestReplay:
             told = one.told("a:b")
             assert told == [*range(1, len(told)), 351]
             assert len(told) < 350
-            assert len(hub_kit.nursery.child_tasks) == 2
+            assert len(hub_kit.nursery.child_tasks) == 3
 
     async def test_a_broker_that_goes_away_is_waited_for(self, autojump_clock: MockClock) -> None:
         async with open_hub() as hub_kit:
