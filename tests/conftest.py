@@ -10,6 +10,8 @@ from notifyd.clock import Clock
 from tests.recorded_events import RecordedEvents
 from tests.stuck import guarded
 
+pytest_plugins = ["tests.kit.redis_fixtures"]
+
 ASYNC_GUARD_S = 30.0
 """Real seconds an async test may take: nothing sleeps in real time, so one that takes longer waits for ever.
 
