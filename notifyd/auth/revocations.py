@@ -6,10 +6,15 @@ import msgspec
 
 from notifyd.model import Identity
 
+FORGET_S = 60.0
+"""How often those whose time is over are looked for: what they take is little, and looking is work."""
+
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is revoked, in Unix seconds: the token with this `token_id` (its `jti`), or every token of `user` that was
-    issued at `before_s` or earlier, or does not say when. It may be forgotten after `until_s`.
+    """What is revoked until `until_s`, after which it may be forgotten: a token, or a user's. Times are Unix seconds.
+
+    Either the token with this `token_id` (its `jti`); or every token of `user` that was issued at `before_s` or
+    earlier, or does not say when. Signers write whole seconds: one issued in the second of the revocation is revoked.
     """
 
     until_s: float
@@ -18,10 +23,12 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     before_s: float = 0.0
 
     def covers(self, identity: Identity) -> bool:
-        """Whether this revokes the token that an identity was read from."""
+        """Whether this revokes the token that an identity was read from. An anonymous client has none."""
+        if identity.anonymous:
+            return False
         if self.token_id is not None:
             return identity.token_id == self.token_id
-        if identity.anonymous or identity.user != self.user:
+        if identity.user != self.user:
             return False
         return identity.issued_s is None or identity.issued_s <= self.before_s
 
@@ -29,14 +36,15 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Revocations:
     """The revocations in force on a node. `now_s` is Unix time."""
 
-    __slots__ = ("_by_token_id", "_by_user")
+    __slots__ = ("_by_token_id", "_by_user", "_looked_s")
 
     def __init__(self) -> None:
         self._by_token_id: dict[str, Revocation] = {}
         self._by_user: dict[str, Revocation] = {}
+        self._looked_s = 0.0
 
     def add(self, revocation: Revocation) -> None:
-        """Let a revocation hold; of two that name the same, the wider one does."""
+        """Let a revocation hold; of two that name the same, the wider one does. One that names nothing is none."""
         if revocation.token_id is not None:
             _keep_wider(self._by_token_id, revocation.token_id, revocation)
         elif revocation.user is not None:
@@ -44,14 +52,26 @@ class Revocations:
 
     def covers(self, identity: Identity, now_s: float) -> bool:
         """Whether the token that an identity was read from is revoked."""
+        if len(self):
+            self._forget_sometimes(now_s)
         found = (self._by_token_id.get(identity.token_id or ""), self._by_user.get(identity.user))
         return any(one is not None and now_s < one.until_s and one.covers(identity) for one in found)
 
+    def in_force(self, now_s: float) -> list[Revocation]:
+        """List what holds at this time: single tokens, then users, each in the order they were first revoked."""
+        return [one for one in self if now_s < one.until_s]
+
     def forget(self, now_s: float) -> None:
         """Let go of those whose time is over."""
+        self._looked_s = now_s
         for known in (self._by_token_id, self._by_user):
             for name in [name for name, one in known.items() if one.until_s <= now_s]:
                 del known[name]
+
+    def _forget_sometimes(self, now_s: float) -> None:
+        # Whoever asks keeps it small: a node that verifies no tokens learns of few revocations.
+        if not 0 <= now_s - self._looked_s < FORGET_S:
+            self.forget(now_s)
 
     def __iter__(self) -> Iterator[Revocation]:
         yield from self._by_token_id.values()

@@ -13,6 +13,7 @@ import jwt
 
 from notifyd.auth.claims import read_claims
 from notifyd.auth.compact import CompactToken, read_object, read_token
+from notifyd.auth.revocations import Revocations
 from notifyd.auth.verification_keys import VerificationKey, load_keys
 from notifyd.errors import NotifydError, Unauthorized
 from notifyd.model import Identity
@@ -20,16 +21,17 @@ from notifyd.settings.types import AuthSettings, TokenKey
 
 
 class Verifier:
-    """Checks tokens against the configured keys, issuer and audience. `unix_s` is the clock.
+    """Checks tokens against the configured keys, issuer and audience, and `revocations`. `unix_s` is the clock.
 
     Raises ConfigurationError when a configured key cannot be used.
     """
 
-    __slots__ = ("_auth", "_by_algorithm", "_by_kid", "_unix_s")
+    __slots__ = ("_auth", "_by_algorithm", "_by_kid", "_revocations", "_unix_s")
 
-    def __init__(self, auth: AuthSettings, unix_s: Callable[[], float]) -> None:
+    def __init__(self, auth: AuthSettings, unix_s: Callable[[], float], revocations: Revocations | None = None) -> None:
         self._auth = auth
         self._unix_s = unix_s
+        self._revocations = revocations
         self._by_kid: dict[str, VerificationKey] = {}
         self._by_algorithm: dict[str, list[VerificationKey]] = {}
         for key in load_keys(auth):
@@ -46,7 +48,11 @@ class Verifier:
         read = read_token(token)
         if not any(key.holds(read.signed, read.signature) for key in self._candidates(read)):
             raise Unauthorized("no configured key made this signature")
-        return read_claims(read_object(read.payload, "payload"), self._auth, self._unix_s())
+        now_s = self._unix_s()
+        identity = read_claims(read_object(read.payload, "payload"), self._auth, now_s)
+        if self._revocations is not None and self._revocations.covers(identity, now_s):
+            raise Unauthorized("the token was revoked")
+        return identity
 
     def _candidates(self, token: CompactToken) -> Sequence[VerificationKey]:
         if token.kid is None:
@@ -76,15 +82,18 @@ class Signer:
         subscribe: Sequence[str] = (),
         publish: Sequence[str] = (),
         topics: Sequence[str] = (),
+        token_id: str | None = None,
     ) -> str:
         """Return a token for `user`, issued at the Unix time `now_s`; without `expires_in_s` it never expires.
+
+        By its `token_id` (`jti`) it can be revoked alone.
 
         Raises Unauthorized when a Verifier of the same settings would refuse it: an empty user, a pattern that is none.
         """
         claims: dict[str, Any] = {"sub": user, "iat": int(now_s)}
         if expires_in_s is not None:
             claims["exp"] = math.ceil(now_s + expires_in_s)
-        named = {"iss": self._auth.issuer, "aud": self._auth.audience}
+        named = {"iss": self._auth.issuer, "aud": self._auth.audience, "jti": token_id}
         lists = {"subscribe": list(subscribe), "publish": list(publish), "topics": list(topics)}
         claims.update({name: value for name, value in (named | lists).items() if value})
         read_claims(claims, self._auth, now_s)
