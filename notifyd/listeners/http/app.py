@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from notifyd.clock import Clock
 from notifyd.events import Events
 from notifyd.listeners.http.answers import refused, request_refused, router_refused
 from notifyd.listeners.http.backend import Backend
@@ -22,6 +23,7 @@ from notifyd.listeners.http.guard import AccessRules, Guard
 from notifyd.listeners.http.inspection import Inspection
 from notifyd.listeners.http.page import PageFiles
 from notifyd.listeners.http.publishing import Publishing
+from notifyd.listeners.http.revoking import Revoking
 from protocol.errors import ErrorCode, RequestError
 
 ANSWER_S = 60.0
@@ -37,8 +39,9 @@ def build_app(
     events: Events,
 ) -> ASGIApp:
     """Compose the application. `websocket_url` is where the page connects, None where nothing listens."""
+    publishing, revoking = Publishing(backend, payload_limit_bytes), Revoking(backend, Clock())
     app = Starlette(
-        routes=_routes(Inspection(backend), Publishing(backend, payload_limit_bytes), PageFiles(websocket_url)),
+        routes=_routes(Inspection(backend), publishing, revoking, PageFiles(websocket_url)),
         middleware=[
             Middleware(Answering, events=events),
             Middleware(Guard, access=access),
@@ -49,7 +52,7 @@ def build_app(
     return app
 
 
-def _routes(look: Inspection, publishing: Publishing, page: PageFiles) -> list[Route]:
+def _routes(look: Inspection, publishing: Publishing, revoking: Revoking, page: PageFiles) -> list[Route]:
     return [
         Route("/", page.html),
         Route("/page.js", page.script),
@@ -64,6 +67,7 @@ def _routes(look: Inspection, publishing: Publishing, page: PageFiles) -> list[R
         Route("/v1/topics/{topic}/presence", look.presence),
         Route("/v1/connections", look.connections),
         Route("/v1/connections/{session}", look.disconnect, methods=["DELETE"]),
+        Route("/v1/revocations", revoking.revocations, methods=["GET", "POST"]),
         Route("/v1/tree", look.tree),
     ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted
 from protocol.errors import RequestError
 from protocol.messages import HistoryReply, Key, Member
@@ -83,8 +84,14 @@ class Backend(Protocol):
     def connections(self, user: str | None, limit: int) -> tuple[list[ConnectionInfo], bool]:
         """List up to `limit` connections (of one user; "" is the anonymous one), and whether there are more."""
 
-    def disconnect(self, session: str) -> bool:
-        """End a session's connection; False where there is none."""
+    async def disconnect(self, session: str) -> bool:
+        """End a session's connection, on whichever node it is; False where there is none."""
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Let every node refuse the tokens it names, and end the connections of those who hold one."""
+
+    def revocations(self) -> list[Revocation]:
+        """List the revocations in force."""
 
     def tree(self) -> "TreeNode":
         """Take a picture of the supervision tree."""

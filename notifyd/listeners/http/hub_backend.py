@@ -1,17 +1,19 @@
 """The node as its HTTP side sees it: the hub, its connections and its supervision tree behind `Backend`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Literal
 
+from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
 from notifyd.errors import BrokerUnavailable
 from notifyd.hub.delivery import to_history_reply
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
+from notifyd.model import SessionId
 from notifyd.supervision import TreeNode
-from protocol.errors import CloseCode, ErrorCode, RequestError
+from protocol.errors import ErrorCode, RequestError
 from protocol.framing import Encoding
 from protocol.messages import NO_REQUEST_ID, HistoryReply, Member
 from protocol.position import Position
@@ -27,7 +29,7 @@ class HubBackend:
         *,
         tree: Callable[[], TreeNode],
         metrics: Callable[[], bytes],
-        problems: Callable[[], list[str]],
+        problems: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._context = context
         self._hub = context.hub
@@ -80,7 +82,7 @@ class HubBackend:
 
     async def readiness(self) -> list[str]:
         """Tell what keeps the node from serving."""
-        return self._problems()
+        return await self._problems()
 
     def connections(self, user: str | None, limit: int) -> tuple[list[ConnectionInfo], bool]:
         """List connected clients, the longest connected first."""
@@ -92,13 +94,18 @@ class HubBackend:
         listed = [_describe(connection) for connection in islice(matching, limit + 1)]
         return listed[:limit], len(listed) > limit
 
-    def disconnect(self, session: str) -> bool:
-        """End a session's connection: its client is forbidden to come back by itself."""
-        for connection in self._context.connections:
-            if connection.subscriber is not None and connection.subscriber.session == session:
-                connection.end(CloseCode.FORBIDDEN, "disconnected by an operator")
-                return True
-        return False
+    async def disconnect(self, session: str) -> bool:
+        """End a session's connection, here or on another node: its client is forbidden to come back by itself."""
+        named = SessionId(session)
+        return self._hub.end_session(named) or await self._hub.broker.end_session(named)
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Tell every node."""
+        await self._hub.revoke(revocation)
+
+    def revocations(self) -> list[Revocation]:
+        """List the revocations that this node knows to be in force."""
+        return self._hub.revocations.in_force(self._context.clock.unix_s())
 
 
 def _describe(connection: Connection) -> ConnectionInfo:

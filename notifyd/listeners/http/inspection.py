@@ -106,7 +106,7 @@ class Inspection:
     async def disconnect(self, request: Request) -> Response:
         """Answer `DELETE /v1/connections/{session}`."""
         read_query(request, NoQuery)
-        if not self._backend.disconnect(unquote(request.path_params["session"])):
+        if not await self._backend.disconnect(unquote(request.path_params["session"])):
             raise Refusal(HTTPStatus.NOT_FOUND, "no connection has this session", reason="unknown_session")
         return empty_answer()
 

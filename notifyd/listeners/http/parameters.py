@@ -48,6 +48,12 @@ class ConnectionsQuery(Struct, frozen=True):
     limit: Limit = 100
 
 
+class RevocationsQuery(Struct, frozen=True):
+    """The parameters of `GET /v1/revocations`."""
+
+    limit: Limit = 100
+
+
 def read_query(request: Request, kind: type[Parameters]) -> Parameters:
     """Read the query string as `kind`. Raises RequestError 400 naming the parameter and what is expected of it."""
     query: bytes = request.scope["query_string"]

@@ -5,6 +5,7 @@ from typing import Literal
 
 import trio
 
+from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
 from notifyd.supervision import TreeNode
@@ -39,6 +40,7 @@ class NodeStandIn:
         self.local_topics: set[str] = set()
         self.reasons: list[str] = []
         self.sessions = {"s1"}
+        self.revoked: list[Revocation] = []
         self.failure: Exception | None = None
         self.pause: trio.Event | None = None
         self.begun = trio.Event()
@@ -91,10 +93,18 @@ class NodeStandIn:
         self.asked.append((user, limit))
         return [CONNECTION], False
 
-    def disconnect(self, session: str) -> bool:
+    async def disconnect(self, session: str) -> bool:
+        await self._meet()
         known = session in self.sessions
         self.sessions.discard(session)
         return known
+
+    async def revoke(self, revocation: Revocation) -> None:
+        await self._meet()
+        self.revoked.append(revocation)
+
+    def revocations(self) -> list[Revocation]:
+        return self.revoked
 
     def tree(self) -> TreeNode:
         leaf = TreeNode("http", ConnectionState.CONNECTED, 0, 5)

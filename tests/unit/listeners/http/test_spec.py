@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from notifyd.listeners.http import app, body, connection, inspection, parameters, publishing
+from notifyd.auth.claims import MAX_SUBJECT_BYTES
+from notifyd.listeners.http import app, body, connection, inspection, parameters, publishing, revoking
 from notifyd.listeners.http.app import build_app
 from notifyd.listeners.http.connection import HttpLimits
 from notifyd.listeners.http.guard import PAGE, PROBES, AccessRules
@@ -45,6 +46,10 @@ def test_every_path_is_in_the_text() -> None:
         f"are read away for up to {connection.DISCARD_S:g} s",
         f"above {publishing.BODY_PAYLOADS} times `limits.payload`",
         f"a list of 0 to {publishing.MAX_BATCH_ITEMS} of them",
+        f'a duration such as `"{revoking.DEFAULT_TTL_S / 3600:g}h"`, which is the default',
+        f"at least 1 second and at most {revoking.MAX_TTL_S / 86400:g} days",
+        f"`user` has at most {MAX_SUBJECT_BYTES} bytes and `token_id` {revoking.MAX_TOKEN_ID_BYTES}",
+        f"a body at most {revoking.BODY_BYTES // 1024} KiB",
         f"`limit` is 1 to 1000, {parameters.TopicsQuery().limit} where",
     ],
 )
