@@ -20,6 +20,7 @@ COMMANDS = (
     "init",
     "check",
     "token",
+    "revoke",
     "publish",
     "subscribe",
     "decode",

@@ -1,10 +1,14 @@
 """`notifyd token`."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from notifyd.cli.configuration import ConfigOption
+
+ID_BYTES = 12
+"""Random bytes of a token's id: no two tokens of a fleet share one."""
 
 
 def token(
@@ -25,9 +29,13 @@ def token(
     kid: Annotated[
         str | None, typer.Option("--kid", metavar="KID", help="Sign with this key; else with the first that can.")
     ] = None,
+    show_id: Annotated[
+        bool, typer.Option("--show-id", help="Tell its id on stderr, for `notifyd revoke --token-id`.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Print a token signed with the configured key."""
+    import secrets
     import time
 
     from notifyd.auth.tokens import Signer
@@ -35,6 +43,7 @@ def token(
     from notifyd.errors import NotifydError, Unauthorized
 
     signer = Signer(read_settings(config).auth, kid)
+    token_id = secrets.token_urlsafe(ID_BYTES)
     try:
         signed = signer.sign(
             user,
@@ -43,9 +52,12 @@ def token(
             subscribe=subscribe or [],
             publish=publish or [],
             topics=[topic for topic in topics.split(",") if topic],
+            token_id=token_id,
         )
     except Unauthorized as error:
         raise NotifydError(f"notifyd token: no node would accept this token: {error}") from None
+    if show_id:
+        print(f"token id: {token_id}", file=sys.stderr)
     print(signed)
 
 

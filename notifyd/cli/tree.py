@@ -5,19 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
-    from urllib.parse import SplitResult
+from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, ask_node
 
+if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
     from notifyd.supervision import TreeNode
-
-DEFAULT_URL = "http://127.0.0.1:7502"
-TIMEOUT_S = 5.0
-MAX_TREE_BYTES = 16 * 1024 * 1024
-"""A bound on what is read from an address that may be anybody's."""
 
 STYLES = {
     "connected": "green",
@@ -29,13 +23,8 @@ STYLES = {
 
 
 def tree(
-    url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="The node's HTTP listener, as in [listen] http.")
-    ] = DEFAULT_URL,
-    api_key: Annotated[
-        str | None,
-        typer.Option("--api-key", metavar="KEY", envvar="NOTIFYD_API_KEY", help="One of the node's [auth] api_keys."),
-    ] = None,
+    url: HttpUrlOption = DEFAULT_HTTP_URL,
+    api_key: ApiKeyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
 ) -> None:
     """Print the live supervision tree of a running node."""
@@ -59,55 +48,13 @@ def fetch_tree(url: str, api_key: str | None) -> "TreeNode":
     from notifyd.errors import NotifydError
     from notifyd.supervision import TreeNode
 
-    status, body = _get(url, api_key)
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise NotifydError(f"notifyd tree: {url} wants one of the node's API keys: give --api-key, or NOTIFYD_API_KEY")
+    status, body = ask_node("notifyd tree", url, api_key, "/v1/tree")
     try:
         return msgspec.json.decode(body if status == HTTPStatus.OK else b"", type=TreeNode)
     except msgspec.DecodeError:
         raise NotifydError(
             f"notifyd tree: {url} is not a node's HTTP listener: it answered {status} without a tree"
         ) from None
-
-
-def _get(url: str, api_key: str | None) -> tuple[int, bytes]:
-    """Return status and body of the answer. Raises NotifydError, BadParameter."""
-    from http.client import HTTPException
-
-    from notifyd.errors import NotifydError
-
-    connection, path = _dial(url)
-    try:
-        connection.request("GET", path, headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"})
-        response = connection.getresponse()
-        return response.status, response.read(MAX_TREE_BYTES)
-    except OSError as error:
-        raise NotifydError(
-            f"notifyd tree: no node answers at {url} ({error.strerror or error}): "
-            "`notifyd serve` starts one, --url names another address"
-        ) from None
-    except HTTPException as error:
-        raise NotifydError(f"notifyd tree: what answers at {url} speaks no HTTP ({type(error).__name__})") from None
-    except ValueError:  # its text may hold the key
-        raise typer.BadParameter("the URL or the API key has characters that cannot be sent") from None
-    finally:
-        connection.close()
-
-
-def _dial(url: str) -> "tuple[HTTPConnection, str]":
-    """Prepare a connection, past all proxies, and the path. Raises BadParameter for what is no HTTP URL."""
-    from http.client import HTTPConnection, HTTPSConnection
-    from urllib.parse import urlsplit
-
-    try:
-        parts: SplitResult = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise typer.BadParameter(f"{url!r} is no URL: {error}", param_hint="--url") from None
-    kinds = {"http": HTTPConnection, "https": HTTPSConnection}
-    if parts.scheme not in kinds or not parts.hostname:
-        raise typer.BadParameter(f"{url!r} is no URL such as {DEFAULT_URL}", param_hint="--url")
-    return kinds[parts.scheme](parts.hostname, port, timeout=TIMEOUT_S), f"{parts.path.rstrip('/')}/v1/tree"
 
 
 def render(root: "TreeNode", now_ms: int) -> "Tree":

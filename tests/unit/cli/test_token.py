@@ -43,11 +43,21 @@ def test_the_token_alone_is_printed_and_a_node_accepts_it(run: Run, auth: Verifi
     assert out.count("\n") == 1
     identity = auth.verify(out.strip())
     assert identity.user == "ann"
+    assert len(identity.token_id or "") == 16
     assert identity.subscribe == (Pattern("orders:*"), Pattern("chat:**"))
     assert identity.publish == (Pattern("chat:room1"),)
     assert identity.topics == ("orders:1", "chat:a")
     assert identity.expires_s is not None
     assert 890 <= identity.expires_s - time.time() <= 901
+
+
+def test_its_id_is_another_each_time_and_told_on_request(run: Run, auth: Verifier) -> None:
+    told = []
+    for _ in range(2):
+        code, out, err = run("token", "--user", "ann", "--show-id")
+        assert (code, err) == (0, f"token id: {auth.verify(out.strip()).token_id}\n")
+        told.append(err)
+    assert told[0] != told[1]
 
 
 def test_it_holds_for_an_hour_unless_told_otherwise(run: Run, auth: Verifier) -> None:

@@ -13,6 +13,7 @@ from notifyd.cli.tree import describe_duration, fetch_tree, render, tree
 from notifyd.errors import NotifydError
 from notifyd.supervision import TreeNode
 from protocol.connecting import ConnectionState
+from tests.unit.cli.canned_server import Server
 
 NOW_MS = 1_700_000_000_000
 TREE = TreeNode(
@@ -39,31 +40,6 @@ node unavailable for 1h 2m
 └── listeners connected for 0s
     └── connections: 1234
 """
-
-
-class Server:
-    """Answers every request with `answer` and keeps what was asked."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.answer = b""
-        self.asked: list[bytes] = []
-
-    def answers(self, body: bytes, status: str = "200 OK") -> None:
-        self.answer = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
-
-    async def serve(self, stream: trio.SocketStream) -> None:
-        self.asked.append(await stream.receive_some(65536))
-        await stream.send_all(self.answer)
-        await stream.aclose()
-
-
-@pytest.fixture
-async def server(nursery: trio.Nursery) -> Server:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = Server(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
-    nursery.start_soon(trio.serve_listeners, server.serve, [listener])
-    return server
 
 
 async def fetch(url: str, api_key: str | None = None) -> TreeNode:
