@@ -9,7 +9,7 @@ from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, 
 if TYPE_CHECKING:
     from notifyd.listeners.http.revoking import RevocationAnswer
 
-ANSWER_TIMEOUT_S = 30.0
+CLUSTER_TIMEOUT_S = 30.0
 """The node tells its cluster before it answers."""
 
 
@@ -44,7 +44,7 @@ def post_revocation(revocation: dict[str, Any], url: str, api_key: str | None) -
     from notifyd.listeners.http.answers import ErrorBody
     from notifyd.listeners.http.revoking import RevocationAnswer
 
-    status, body = ask_node("notifyd revoke", url, api_key, "/v1/revocations", revocation, timeout_s=ANSWER_TIMEOUT_S)
+    status, body = ask_node("notifyd revoke", url, api_key, "/v1/revocations", revocation, timeout_s=CLUSTER_TIMEOUT_S)
     try:
         if status == HTTPStatus.OK:
             return msgspec.json.decode(body, type=RevocationAnswer)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 from rbloom import Bloom
 
 WINDOW = 100_000
-"""Messages: what a node receives in a second when it receives as much as it can. A retry comes sooner."""
+"""Messages without history that a node received last: a second's worth where it can take no more, else minutes'."""
 
 MOST_NODES = 1024
 """Senders in one generation. A cluster has fewer; more would be names without end, and memory without end."""
