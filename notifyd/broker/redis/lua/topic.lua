@@ -1,0 +1,111 @@
+-- What publish.lua and read.lua both know: a topic's position, and which of its messages are still kept.
+--
+-- A topic is a hash and a stream. The hash:
+--   e  its epoch                      o  the newest offset given
+--   b  the offset after which the epoch began
+--   i  the replication id of the server at the last write
+--   a  the oldest kept message was accepted then or later (ms); so long as that is young enough, nobody need look
+--   t  the time to live that was applied last (ms)
+--   s  when the stream expires (Unix ms)
+--   x  when the hash expires (Unix ms)
+-- The stream has entries `OFFSET-0` with the fields t, when it was accepted (Unix ms), and m, the message as packed by
+-- the node. What is kept are always the newest offsets without a hole.
+--
+-- Times are those of TIME, so that all nodes agree. Offsets are exact up to 2^53: Lua's numbers are doubles.
+
+local SLACK_MS = 1000 -- the stream outlives its newest message by this at most: its expiry is set once a second
+local IDLE_MS = 7 * 24 * 3600 * 1000 -- a position is remembered for a week without use
+local REFRESH_MS = 3600 * 1000 -- and its expiry set once an hour
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- Whether messages acknowledged before may never have come to this server: it was promoted, or restarted from an old
+-- dump, when it names the id by which it went before. In a Cluster that has to be the one of the last write, for a
+-- topic may also have moved here whole, with its slot; elsewhere every other id is an earlier life of the same data.
+local function may_lack(written, previous)
+  if previous == '' or written == previous then
+    return previous ~= ''
+  end
+  return not string.find(redis.call('INFO', 'cluster'), 'cluster_enabled:1', 1, true)
+end
+
+-- Reads what is known of a topic. A new epoch, named `fresh`, begins where nothing is known, and where messages may be
+-- lacking: then the numbers go on and the kept messages stay, but nothing proves continuity.
+local function open_topic(meta, stream, fresh, id, previous)
+  local known = redis.call('HMGET', meta, 'e', 'o', 'b', 'i', 'a', 't', 's', 'x')
+  if not known[1] then
+    redis.call('UNLINK', stream)
+    return {epoch = fresh, offset = 0, base = 0, id = id, oldest = 0, ttl = 0, kept_until = 0, until_ms = 0, changed = true}
+  end
+  local topic = {
+    epoch = known[1], offset = tonumber(known[2]), base = tonumber(known[3]), id = known[4], oldest = tonumber(known[5]),
+    ttl = tonumber(known[6]), kept_until = tonumber(known[7]), until_ms = tonumber(known[8]), changed = false,
+  }
+  if topic.id ~= id then
+    if may_lack(topic.id, previous) then
+      topic.epoch, topic.base = fresh, topic.offset
+    end
+    topic.id, topic.changed = id, true
+  end
+  return topic
+end
+
+-- Writes it back, and keeps it for a week. Of most publishes only the offset changes.
+local function close_topic(meta, topic, now, offset_only)
+  local wanted = now + math.max(IDLE_MS, topic.ttl + SLACK_MS)
+  local expires = topic.until_ms < wanted
+  if expires then
+    topic.until_ms = wanted + REFRESH_MS
+  end
+  if topic.changed or expires then
+    redis.call('HSET', meta, 'e', topic.epoch, 'o', text(topic.offset), 'b', text(topic.base), 'i', topic.id, 'a',
+      text(topic.oldest), 't', text(topic.ttl), 's', text(topic.kept_until), 'x', text(topic.until_ms))
+  elseif offset_only then
+    redis.call('HSET', meta, 'o', text(topic.offset))
+  end
+  if expires then
+    redis.call('PEXPIREAT', meta, text(topic.until_ms))
+  end
+end
+
+-- Lets the stream expire when the newest message, accepted at `newest`, has lived its time.
+local function expire_stream(stream, topic, newest, ttl)
+  topic.kept_until, topic.ttl, topic.changed = newest + ttl + SLACK_MS, ttl, true
+  redis.call('PEXPIREAT', stream, text(topic.kept_until))
+end
+
+local function offset_of(entry)
+  return tonumber(string.match(entry[1], '^%d+'))
+end
+
+local function time_of(entry)
+  return tonumber(entry[2][2])
+end
+
+-- Lets go of every message accepted at `dead` or before. They are the first ones: how many is found by steps that
+-- double, then by halves, so that a few cost a few looks and a million cost twenty.
+local function drop_old(stream, topic, dead)
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  if first and time_of(first) <= dead then
+    local low, high, step = offset_of(first), topic.offset + 1, 1
+    while high - low > 1 do
+      local middle = math.min(low + step, math.floor((low + high) / 2))
+      local entry = redis.call('XRANGE', stream, text(middle), text(middle))[1]
+      if entry and time_of(entry) <= dead then
+        low, step = middle, step * 2
+      else
+        high = middle
+      end
+    end
+    redis.call('XTRIM', stream, 'MINID', text(high))
+    first = redis.call('XRANGE', stream, text(high), text(high))[1]
+  end
+  topic.oldest, topic.changed = first and time_of(first) or 0, true
+end

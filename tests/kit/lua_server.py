@@ -1,0 +1,75 @@
+"""A `Servers` over redis-py's own synchronous client: for what is asked of one real server, without any link.
+
+Its ids of replication are the server's, asked each time, unless a test says others: then it plays a promotion.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+import trio
+from redis.exceptions import NoScriptError, RedisError
+from redis.typing import EncodableT
+
+from notifyd.broker.redis.scripts import Script
+from notifyd.errors import BrokerUnavailable
+
+
+class LuaServer:
+    """One server, asked synchronously. `replication_id` and `previous_replication_id` are what scripts are told."""
+
+    def __init__(self, port: int) -> None:
+        self.client = redis.Redis(port=port, protocol=2)
+        self.sharded = False
+        self.replication_id = "id-1"
+        self.previous_replication_id = ""
+
+    async def execute(self, key: str, *command: EncodableT) -> Any:
+        await trio.lowlevel.checkpoint()
+        connection = self.client.connection_pool.get_connection()
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        except RedisError as error:
+            raise BrokerUnavailable(str(error)) from None
+        finally:
+            self.client.connection_pool.release(connection)
+
+    async def execute_all(self, key: str, commands: Sequence[Sequence[EncodableT]]) -> list[Any]:
+        return [await self.execute(key, *command) for command in commands]
+
+    async def evaluate(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], *, replicas: int = 0
+    ) -> Any:
+        given = (*keys, *arguments, self.replication_id, self.previous_replication_id)
+        await trio.lowlevel.checkpoint()
+        try:
+            try:
+                return self.client.evalsha(script.sha, len(keys), *given)  # type: ignore[arg-type]
+            except NoScriptError:
+                return self.client.eval(script.text, len(keys), *given)  # type: ignore[arg-type]
+        except RedisError as error:
+            raise BrokerUnavailable(str(error)) from None
+
+    async def scan(self, pattern: str) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        return sorted({key.decode() for key in self.client.scan_iter(pattern, count=1000)})
+
+    def take_ids(self) -> None:
+        """Tell scripts from now on what the server itself says of its replication."""
+        told = self.client.info("replication")
+        self.replication_id = told["master_replid"]
+        previous = told["master_replid2"]
+        self.previous_replication_id = "" if set(str(previous)) == {"0"} else str(previous)
+
+
+@contextmanager
+def lua_server(port: int) -> Iterator[LuaServer]:
+    """Ask the server on this port, its data gone, for the length of the block."""
+    server = LuaServer(port)
+    try:
+        server.client.flushall()
+        yield server
+    finally:
+        server.client.close()
