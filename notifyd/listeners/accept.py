@@ -41,23 +41,50 @@ With TLS this also bounds the handshakes made only to say no."""
 REFUSAL_DEADLINE_S = 1.0
 
 
-def bind(address: Address, key: str) -> socket.socket:
-    """Listen on an address; `key` is the setting it came from. Raises ListenError, in one line for a person."""
+def bind(address: Address, key: str, *, reuse_port: bool = False) -> socket.socket:
+    """Listen on an address; `key` is the setting it came from. Raises ListenError, in one line for a person.
+
+    With `reuse_port`, other processes of the same user that ask for the same may listen there too, and the kernel gives
+    each new connection to one of them (socket(7), SO_REUSEPORT).
+    """
+    listening = _bound(address, key, reuse_port)
     try:
-        family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as failure:
-        raise _listen_error(address, key, failure) from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_QUEUE_BYTES)  # those accepted inherit it
-        listening.bind(target)
         listening.listen(BACKLOG)
         listening.setblocking(False)
     except OSError as failure:
         listening.close()
         raise _listen_error(address, key, failure) from None
     return listening
+
+
+def reserve(address: Address, key: str) -> socket.socket:
+    """Hold an address for processes that will `bind` it with `reuse_port`, without listening there.
+
+    Raises ListenError also where somebody listens who would share it: another node with workers. To see that, the
+    address is first taken for this process alone; between that and the sharing there is a moment in which another
+    program could get it, and a ListenError tells of that too.
+    """
+    alone = _bound(address, key, reuse_port=False)
+    taken = Address(address.host, address_of(alone).port)
+    alone.close()
+    return _bound(taken, key, reuse_port=True)
+
+
+def _bound(address: Address, key: str, reuse_port: bool) -> socket.socket:
+    try:
+        family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as failure:
+        raise _listen_error(address, key, failure) from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_QUEUE_BYTES)  # those accepted inherit it
+        bound.bind(target)
+    except OSError as failure:
+        bound.close()
+        raise _listen_error(address, key, failure) from None
+    return bound
 
 
 def address_of(listening: socket.socket) -> Address:
@@ -70,7 +97,8 @@ class ClientListener:
     """Accepts clients on one address and serves each in a task of its own.
 
     `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed; where
-    clients speak TLS, by `tls`. A listener serves until cancelled; `stop_accepting` ends only the accepting.
+    clients speak TLS, by `tls`. A listener serves until cancelled; `stop_accepting` ends only the accepting. With
+    `reuse_port` it shares its address with the other workers of the node.
     """
 
     def __init__(
@@ -83,9 +111,11 @@ class ClientListener:
         refusal: bytes,
         events: Events,
         tls: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
     ) -> None:
         self.name = name
         self.address = address
+        self._reuse_port = reuse_port
         self._admission = admission
         self._serve = serve
         self._refusal = refusal
@@ -106,7 +136,7 @@ class ClientListener:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises ListenError when the address cannot be listened on."""
-        listening = bind(self.address, f"listen.{self.name}")
+        listening = bind(self.address, f"listen.{self.name}", reuse_port=self._reuse_port)
         self.address = address_of(listening)  # a restart takes the same port again
         async with trio.open_nursery() as connections:
             with listening, trio.CancelScope() as accepting:

@@ -37,6 +37,9 @@ class HttpListener:
 
     `websocket_url` is where the page finds the WebSocket listener, None where that is off. HTTP connections have a
     limit of their own (`limits`): they are none of the clients that `[limits] connections` counts.
+
+    With `reuse_port` it shares its address with the other workers of the node: each request is answered by one of them,
+    for itself alone, `/metrics` and the lists of connections too.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class HttpListener:
         payload_limit_bytes: int,
         websocket_url: str | None = None,
         limits: HttpLimits | None = None,
+        reuse_port: bool = False,
     ) -> None:
         limits = limits or HttpLimits()
         self._access = AccessRules(api_keys, address.is_loopback)
@@ -58,7 +62,13 @@ class HttpListener:
         self._events = events
         self._admission = Admission(limits.connections, limits.connections)
         self._listener = ClientListener(
-            "http", address, admission=self._admission, serve=self._serve, refusal=TOO_MANY_CONNECTIONS, events=events
+            "http",
+            address,
+            admission=self._admission,
+            serve=self._serve,
+            refusal=TOO_MANY_CONNECTIONS,
+            events=events,
+            reuse_port=reuse_port,
         )
 
     @property
