@@ -188,7 +188,8 @@ def _options(kind: Kind, scheme: str, userinfo: str, parts: SplitResult) -> dict
     simple = "unix" if scheme == "unix" else "redis"
     place = parts.path if scheme == "unix" else "host"
     try:
-        options: dict[str, Any] = parse_url(f"{simple}://{userinfo}{'@' * bool(userinfo)}{place}?{parts.query}")
+        at = "@" if userinfo else ""
+        options: dict[str, Any] = parse_url(f"{simple}://{userinfo}{at}{place}?{parts.query}")  # type: ignore[no-untyped-call]
     except ValueError:
         raise _wrong("expected db=N, a number from 0 up, and ssl_check_hostname=true or false") from None
     allowed = ["db"]
