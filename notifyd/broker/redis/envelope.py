@@ -1,8 +1,8 @@
 """What travels on a topic's channel, and what the topic's stream keeps.
 
 A message is `m EPOCH : OFFSET : TIME : PACKED` without the spaces, written by lua/publish.lua: epoch and offset are
-empty without history, the time is Redis's in Unix ms, PACKED is what the publishing node wrote with `pack`. A change of
-presence is `p` and a MessagePack list.
+empty without history, the time is Redis's in Unix ms, PACKED is what the publishing node wrote with `pack_message`. A
+change of presence is `p` and a MessagePack list.
 """
 
 from typing import Any, Literal
@@ -29,7 +29,7 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     sequence: int
 
 
-def pack(data: Any, sender: str | None, origin: SessionId | None, node: str, sequence: int) -> bytes:
+def pack_message(data: Any, sender: str | None, origin: SessionId | None, node: str, sequence: int) -> bytes:
     """Write down what the publishing node knows of a message."""
     return _encode((data, sender, origin, node, sequence))
 

@@ -6,7 +6,7 @@ from typing import Any
 from redis.typing import EncodableT
 
 from notifyd.broker.base import Accepted, Page, Retention, Since
-from notifyd.broker.redis.envelope import pack, read_kept
+from notifyd.broker.redis.envelope import pack_message, read_kept
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.parallel import for_each
 from notifyd.broker.redis.scripts import Script
@@ -70,7 +70,7 @@ class RedisHistory:
             retention.history,
             milliseconds(retention.ttl_s),
             secrets.token_hex(EPOCH_BYTES),
-            pack(data, sender, origin, self._node, sequence),
+            pack_message(data, sender, origin, self._node, sequence),
             names.channel(topic),
             "SPUBLISH" if self._servers.sharded else "PUBLISH",
             self._key_ttl_ms,

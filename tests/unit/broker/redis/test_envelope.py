@@ -1,13 +1,12 @@
 """What travels on a topic's channel is read as it was written, and nothing else is."""
 
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.broker.redis.envelope import Arrived, pack, pack_change, read_change, read_kept, read_message
+from notifyd.broker.redis.envelope import Arrived, pack_change, pack_message, read_change, read_kept, read_message
 from notifyd.model import Notification, SessionId
 from protocol.messages import Joined, Left
 from protocol.position import Position
@@ -39,7 +38,7 @@ notifications = st.builds(
 
 @given(notifications, texts, st.integers(0, 2**63))
 def test_a_message_arrives_as_it_was_published(message: Notification, node: str, sequence: int) -> None:
-    packed = pack(message.data, message.sender, message.origin, node, sequence)
+    packed = pack_message(message.data, message.sender, message.origin, node, sequence)
     arrived = read_message("a:b", as_published(packed, message.position, message.time_ms))
     assert arrived == Arrived(message, node, sequence)
     if message.position:
@@ -47,7 +46,7 @@ def test_a_message_arrives_as_it_was_published(message: Notification, node: str,
         assert kept == message
 
 
-PACKED = pack([1, ":"], "ann", None, "n1", 7)
+PACKED = pack_message([1, ":"], "ann", None, "n1", 7)
 
 
 @pytest.mark.parametrize(
