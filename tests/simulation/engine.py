@@ -1,0 +1,87 @@
+"""The part of a simulated Redis that executes commands one by one, without connections or waiting."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from tests.simulation.keyspace import Keyspace
+from tests.simulation.resp import Refusal, Reply
+
+
+class Exchange(Protocol):
+    """Who hands published messages to subscribers."""
+
+    def publish(self, channel: bytes, payload: bytes, *, sharded: bool) -> int:
+        """Return how many got it."""
+
+
+class NoExchange:
+    """Nobody listens."""
+
+    def publish(self, channel: bytes, payload: bytes, *, sharded: bool) -> int:
+        return 0
+
+
+@dataclass
+class Identities:
+    """What `INFO` tells about a server's past."""
+
+    replication_id: str = "a" * 40
+    previous_replication_id: str = "0" * 40
+    run_id: str = "b" * 40
+    version: str = "7.0.15"
+    role: str = "master"
+
+
+@dataclass
+class Engine:
+    """Data, clock (`now_us`: Unix time in microseconds) and identity of one server."""
+
+    now_us: Callable[[], int]
+    data: Keyspace = field(init=False)
+    exchange: Exchange = field(default_factory=NoExchange)
+    identities: Identities = field(default_factory=Identities)
+    replicas: int = 0
+    scripts: dict[bytes, bytes] = field(default_factory=dict)
+    in_script: bool = False
+    executed: int = 0
+
+    def __post_init__(self) -> None:
+        self.data = Keyspace(lambda: self.now_us() // 1000)
+
+    def execute(self, request: Sequence[bytes]) -> Reply:
+        """Execute a command and return its answer, a Refusal too."""
+        self.executed += 1
+        try:
+            command = COMMANDS.get(request[0].lower())
+            if command is None:
+                raise Refusal(_unknown(request))
+            run, least, most = command
+            arguments = list(request[1:])
+            if not least <= len(arguments) <= most:
+                raise Refusal(f"ERR wrong number of arguments for '{request[0].decode().lower()}' command")
+            return run(self, arguments)
+        except Refusal as refusal:
+            return refusal
+
+
+Command: TypeAlias = Callable[[Engine, list[bytes]], Reply]
+
+COMMANDS: dict[bytes, tuple[Command, int, int]] = {}
+"""Every command by its name, with how many arguments it takes at least and at most."""
+
+
+def command(name: str, least: int, most: int | None = None) -> Callable[[Command], Command]:
+    """Register a command with `least` to `most` arguments (as many as `least` when not given, -1: any number)."""
+
+    def register(run: Command) -> Command:
+        bound = least if most is None else 10**9 if most == -1 else most
+        COMMANDS[name.encode()] = (run, least, bound)
+        return run
+
+    return register
+
+
+def _unknown(request: Sequence[bytes]) -> str:
+    arguments = " ".join(f"'{argument.decode(errors='replace')}'" for argument in request[1:])
+    return f"ERR unknown command '{request[0].decode(errors='replace')}', with args beginning with: {arguments} "
