@@ -10,7 +10,12 @@ from notifyd.settings.values import Address, Secret, format_duration, shown
 Finding = tuple[list[str | int], str]
 """A path of keys, and what is wrong there."""
 
-SHARED_BROKERS = frozenset({"redis", "rediss", "redis+sentinel", "redis+cluster"})
+SHARED_BROKERS = frozenset(
+    {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
+)
+LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 0.05, 30.0
+"""Of `broker.timeout`: less is what a busy machine takes, and for more nobody waits."""
+
 HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The least secret for each algorithm: as long as its hash (RFC 7518 section 3.2)."""
 
@@ -39,15 +44,13 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
 def _check_node(settings: Settings) -> Iterator[Finding]:
     if not settings.node.name.isprintable():
         yield ["node", "name"], "contains characters that cannot be printed"
-    scheme = settings.broker.url.scheme
-    if scheme in SHARED_BROKERS:
-        yield (
-            ["broker", "url"],
-            f'{scheme}:// is not in this version, which has the embedded broker only: write "memory://"',
-        )
-    elif scheme != "memory":
-        yield ["broker", "url"], f'{settings.broker.url} names no broker; this version knows "memory://"'
-    if settings.node.workers > 1:
+    is_shared = settings.broker.url.scheme in SHARED_BROKERS
+    if not is_shared and settings.broker.url.scheme != "memory":
+        known = ", ".join(f"{scheme}://" for scheme in ("memory", *sorted(SHARED_BROKERS)))
+        yield ["broker", "url"], f"{settings.broker.url} names no broker; there are {known}"
+    if not LEAST_TIMEOUT_S <= settings.broker.timeout_s <= MOST_TIMEOUT_S:
+        yield ["broker", "timeout"], "must be from 50ms to 30s"
+    if settings.node.workers > 1 and not is_shared:
         yield (
             ["node", "workers"],
             f"{settings.node.workers} processes need a shared broker; memory:// is one process's own",

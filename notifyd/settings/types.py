@@ -85,11 +85,17 @@ class ListenSettings(_Section, frozen=True, kw_only=True):
 
 
 class BrokerSettings(_Section, frozen=True, kw_only=True):
-    """`[broker]`: which one, the prefix of its keys, and the bytes the embedded one may keep."""
+    """`[broker]`: which one, and the bytes the embedded one may keep.
+
+    Of a shared one: the prefix of its keys, the seconds within which it answers or is away, and how many replicas must
+    have a message before it counts as accepted.
+    """
 
     url: Url = Url("memory://")
     prefix: Name = "notifyd"
     memory_bytes: Bytes = msgspec.field(name="memory", default=256 * 2**20)
+    timeout_s: Seconds = msgspec.field(name="timeout", default=0.8)
+    replicas: Annotated[int, Meta(ge=0, le=10)] = 0
 
 
 class TokenKey(_Section, frozen=True, kw_only=True):

@@ -147,7 +147,7 @@ class Secret:
 
 
 class Url:
-    """A URL that may carry a password: str and repr leave out whatever stands between `//` and `@`."""
+    """A URL that may carry passwords: str and repr leave out what stands between `//` and `@`, and the query."""
 
     __slots__ = ("_text",)
 
@@ -165,7 +165,7 @@ class Url:
         return self._text
 
     def __str__(self) -> str:
-        credentials, at, place = self._text.rpartition("@")
+        credentials, at, place = self._text.partition("?")[0].rpartition("@")
         scheme = credentials.partition("://")[0] + "://" if "://" in credentials else ""
         return f"{scheme}hidden@{place}" if at else place
 

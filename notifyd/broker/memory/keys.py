@@ -40,14 +40,18 @@ class Keys:
     def __len__(self) -> int:
         return len(self._positions)
 
+    def knows(self, name: KeyName, now_s: float) -> bool:
+        """Whether a key is known."""
+        while self._forget(now_s):
+            continue
+        return name in self._positions
+
     def answer(self, name: KeyName, now_s: float) -> Accepted | None:
         """Return the first answer to a known key; None for a new one, which there is then room for.
 
         Raises BrokerUnavailable for a new one that could not be remembered.
         """
-        while self._forget(now_s):
-            continue
-        if name in self._positions:
+        if self.knows(name, now_s):
             return Accepted(self._positions[name], repeated=True)
         if len(self._positions) >= self._limit:
             until_room_s = self._ages[0][0] + KEY_TTL_S - now_s

@@ -46,6 +46,7 @@ class RedisHistory:
         self._replicas = replicas
         self._publish = Script("publish", prelude="topic")
         self._read = Script("read", prelude="topic")
+        self._renew = Script("renew", prelude="topic")
 
     async def publish(
         self,
@@ -101,6 +102,11 @@ class RedisHistory:
         epoch = raw_epoch.decode()
         messages = [_notification(topic, epoch, entry) for entry in entries]
         return Page(messages, Position(epoch, top), continuous == 1, more == 1, base)
+
+    async def renew(self, topic: str, given: Position) -> None:
+        """End a topic's epoch where its history has not come to a position that was given: it lost messages."""
+        arguments: list[EncodableT] = [given.epoch, given.offset, secrets.token_hex(EPOCH_BYTES)]
+        await self._servers.evaluate(self._renew, [self._names.topic(topic), self._names.stream(topic)], arguments)
 
     async def topics(self) -> dict[str, Position | None]:
         """Tell all topics that have positions, with the newest one of each."""

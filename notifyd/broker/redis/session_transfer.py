@@ -1,0 +1,67 @@
+"""Sessions on their way between nodes: the store says whose a session was, the node that has it gives it up itself.
+
+The store's record may be a moment behind a session that lives: so its owner is asked for the newest one, and closes the
+old connection with 4100. An owner that died is not waited for: nobody hears the question.
+"""
+
+from typing import Any
+
+import msgspec
+
+from notifyd.broker.base import Receiver, SessionRecord
+from notifyd.broker.redis.control import Control
+from notifyd.broker.redis.membership import Membership
+from notifyd.broker.redis.parallel import for_each
+from notifyd.broker.redis.sessions import RedisSessions
+from notifyd.model import SessionId
+
+ANSWER_S = 1.0
+"""How long a node that lives may take to give a session up; then the store's record has to do."""
+
+
+class SessionTransfer:
+    """The sessions of all nodes, as one node sees them. Every method but `give_up` raises BrokerUnavailable."""
+
+    def __init__(self, sessions: RedisSessions, control: Control, membership: Membership, receiver: Receiver) -> None:
+        self._sessions = sessions
+        self._control = control
+        self._membership = membership
+        self._receiver = receiver
+        control.handlers["take_over"] = self._give_up
+        control.handlers["end_session"] = self._end_here
+
+    async def load(self, session: SessionId, user: str) -> SessionRecord | None:
+        """Make this node the owner of a session; None when it is unknown, expired or another user's."""
+        taken = await self._sessions.take(session, user)
+        if taken is None:
+            return None
+        record, owner = taken
+        if owner is None:
+            return record
+        answer = await self._control.ask(owner, {"op": "take_over", "session": session}, ANSWER_S)
+        newest = None if answer is None else answer.get("record")
+        return record if newest is None else msgspec.convert(newest, SessionRecord)
+
+    async def save(self, record: SessionRecord, ttl_s: float) -> bool:
+        """Keep a session; False where another node owns it."""
+        return await self._sessions.save(record, ttl_s)
+
+    async def end(self, session: SessionId) -> bool:
+        """Let the node that has a session disconnect it; without topics the store does not know it: all are asked."""
+        owner = await self._sessions.owner(session)
+        nodes = await self._membership.others() if owner is None else [owner]
+
+        async def ended_by(node: str) -> bool:
+            answer = await self._control.ask(node, {"op": "end_session", "session": session}, ANSWER_S)
+            return answer is not None and answer.get("ended") is True
+
+        return any(await for_each(ended_by, nodes))
+
+    def _give_up(self, message: dict[str, Any]) -> dict[str, Any]:
+        session = SessionId(message["session"])
+        self._membership.give_up(session)
+        record = self._receiver.take_over(session)
+        return {"record": None if record is None else msgspec.to_builtins(record)}
+
+    def _end_here(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"ended": self._receiver.end_session(SessionId(message["session"]))}
