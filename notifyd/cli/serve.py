@@ -1,7 +1,9 @@
-"""`notifyd serve`."""
+"""`notifyd serve`: one process that is a node, or with `node.workers` several, each a node."""
 
 import signal
+import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import trio
@@ -26,16 +28,38 @@ def serve(
     device: AddressOption = None,
     http: AddressOption = None,
     log: Annotated[LogLevel, typer.Option(help="The least level to log.")] = "info",
+    *,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a node. SIGTERM and SIGINT drain it (a second one stops it at once), SIGHUP reloads the configuration."""
     from notifyd.cli.configuration import read_settings
     from notifyd.telemetry import Telemetry
 
+    if worker is not None:
+        from notifyd.cli.workers.worker import run_worker
+
+        raise typer.Exit(trio.run(run_worker))
     overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http}
     settings = read_settings(config, overrides)
     telemetry = Telemetry(log)
     raise_descriptor_limit(telemetry)
-    trio.run(run_until_signal, settings, telemetry, config, overrides)
+    if settings.node.workers > 1:
+        from notifyd.cli.workers.parent import run_workers
+
+        read = partial(read_settings, config, overrides)
+        trio.run(partial(run_workers, settings, telemetry, command=worker_command, level=log, read=read))
+    else:
+        trio.run(run_until_signal, settings, telemetry, config, overrides)
+
+
+def worker_command(number: int) -> list[str]:
+    """Return the command that starts a worker: Python and notifyd as they were started for this process.
+
+    The number is there for whoever looks at the processes; all else a worker is told by its parent.
+    """
+    own_arguments = len(sys.argv) - 1
+    python = sys.orig_argv[1 : len(sys.orig_argv) - own_arguments]
+    return [sys.executable, *python, "serve", "--worker", str(number)]
 
 
 async def run_until_signal(

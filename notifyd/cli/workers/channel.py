@@ -1,0 +1,124 @@
+"""What the parent and a worker say to each other, on a socket pair whose end of file says that the other is gone.
+
+Each message is its length (4 bytes, big-endian) and as much MessagePack. The worker's end is its standard input.
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import trio
+
+from notifyd.errors import NotifydError
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""Far above any configuration: what announces more is no message."""
+
+LENGTH_BYTES = 4
+STRANGER = "the process on the other side is not of this version of notifyd"
+STDIN = 0
+
+
+class Start(msgspec.Struct, tag=True, frozen=True):
+    """The first order: be this worker. `settings` are pickled, its share of them; `level` is the least to log."""
+
+    number: int
+    level: str
+    settings: bytes
+
+
+class Reload(msgspec.Struct, tag=True, frozen=True):
+    """Let these settings (pickled) hold from now on, as far as they can while the worker runs."""
+
+    settings: bytes
+
+
+class Drain(msgspec.Struct, tag=True, frozen=True):
+    """Take no new clients, let the connected go over the drain window, and end."""
+
+
+class Stop(msgspec.Struct, tag=True, frozen=True):
+    """End at once."""
+
+
+class Serving(msgspec.Struct, tag=True, frozen=True):
+    """Every listener of the worker accepts."""
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """The worker ends, and this is why, in a line for a person."""
+
+    problem: str
+
+
+Order = Start | Reload | Drain | Stop
+Report = Serving | Failed
+Incoming = TypeVar("Incoming")
+
+
+class ChannelBroken(NotifydError):
+    """What arrives are no messages."""
+
+
+class Channel(Generic[Incoming]):
+    """One end. Iterating yields what the other says, `kind` in type, until it is gone.
+
+    One task sends and one receives. Iterating raises ChannelBroken.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, kind: Any) -> None:
+        self._stream = stream
+        self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(kind)
+        self._received = bytearray()
+
+    async def send(self, message: Order | Report) -> None:
+        """Say something. It is lost where the other has gone.
+
+        Cancelled, it may have been cut short, and the channel is of no more use.
+        """
+        content = msgspec.msgpack.encode(message)
+        try:
+            await self._stream.send_all(len(content).to_bytes(LENGTH_BYTES, "big") + content)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.lowlevel.checkpoint()
+
+    async def __aiter__(self) -> AsyncIterator[Incoming]:
+        while (message := await self.receive()) is not None:
+            yield message
+
+    async def receive(self) -> Incoming | None:
+        """Return the next message, None when the other is gone. Cancelled, nothing is lost."""
+        if not (header := await self._peek(LENGTH_BYTES)):
+            return None
+        size = int.from_bytes(header, "big")
+        if size > MAX_MESSAGE_BYTES:
+            raise ChannelBroken(f"a message of {size} bytes is announced: {STRANGER}")
+        if not (frame := await self._peek(LENGTH_BYTES + size)):
+            return None
+        del self._received[: len(frame)]
+        try:
+            return self._decoder.decode(frame[LENGTH_BYTES:])
+        except msgspec.MsgspecError as error:
+            raise ChannelBroken(f"{error}: {STRANGER}") from None
+
+    async def _peek(self, size: int) -> bytes:
+        """Return so many bytes without taking them; none when the other was gone before."""
+        while len(self._received) < size:
+            try:
+                received = await self._stream.receive_some()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                received = b""
+            if not received:
+                return b""
+            self._received += received
+        return bytes(self._received[:size])
+
+
+def parents_stream() -> trio.SocketStream:
+    """Return a worker's end of the channel to its parent. Raises NotifydError where no parent started this process."""
+    try:
+        return trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=os.dup(STDIN))))
+    except (OSError, ValueError):
+        raise NotifydError("--worker is not for people: set node.workers, and notifyd starts them itself") from None

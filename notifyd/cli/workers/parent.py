@@ -1,0 +1,159 @@
+"""The parent of a node's workers: it holds their ports, keeps them running, and passes on what its operator says."""
+
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import msgspec
+import trio
+
+from notifyd.cli.workers.process import STOP_S, WorkerProcess
+from notifyd.cli.workers.share import share_of
+from notifyd.clock import Clock
+from notifyd.errors import ConfigurationError, NotifydError
+from notifyd.events import Events
+from notifyd.listeners.accept import address_of, reserve
+from notifyd.settings import Address, ListenSettings, Settings
+from notifyd.supervision import Branch, open_branch
+
+MARGIN_S = 10.0
+"""What a worker gets beyond the drain window before it is killed: its last clients may take 5 s of it."""
+
+LISTENERS = ("websocket", "device", "http")
+
+WorkerCommand = Callable[[int], Sequence[str]]
+"""Returns the command that starts the worker of a number."""
+
+
+class WorkersFailed(NotifydError):
+    """The workers did not all end well."""
+
+
+async def run_workers(
+    settings: Settings, events: Events, *, command: WorkerCommand, level: str, read: Callable[[], Settings]
+) -> None:
+    """Run the workers of a node until it is told to stop and all have drained. `read` reads the settings again.
+
+    Raises ListenError before the first worker is started; what keeps a worker from serving, when that is one of the
+    first, as its own NotifydError; and WorkersFailed when in the end one had to be killed or ended by an error.
+    """
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
+        reserved(settings.listen) as addresses,
+    ):
+        workers = Workers(settings, addresses, events, command=command, level=level)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey, signals, workers, events, read)
+            await workers.run()
+            nursery.cancel_scope.cancel()
+        if problems := workers.problems():
+            raise WorkersFailed("; ".join(problems))
+        events.log("info", "stopped")
+
+
+async def _obey(signals: AsyncIterator[int], workers: "Workers", events: Events, read: Callable[[], Settings]) -> None:
+    """Do what the signals say."""
+    async for number in signals:
+        if number == signal.SIGHUP:
+            try:
+                workers.reload(read())
+            except ConfigurationError as error:
+                events.log("error", "reload_refused", problem=str(error))
+        elif workers.draining:
+            events.log("warning", "stopping_at_once")
+            workers.stop()
+        else:
+            workers.drain()
+
+
+@contextmanager
+def reserved(listen: ListenSettings) -> Iterator[dict[str, Address]]:
+    """Hold the address of every listener while the block runs, so that workers can come and go; yield the real ones.
+
+    Held is not listened on: while no worker listens, clients are refused. Raises ListenError.
+    """
+    with ExitStack() as held:
+        addresses = {}
+        for name in LISTENERS:
+            address: Address | None = getattr(listen, name)
+            if address is not None:
+                addresses[name] = address_of(held.enter_context(reserve(address, f"listen.{name}")))
+        yield addresses
+
+
+class Workers:
+    """All workers of a node. `addresses` are those held for its listeners."""
+
+    def __init__(
+        self, settings: Settings, addresses: dict[str, Address], events: Events, *, command: WorkerCommand, level: str
+    ) -> None:
+        self.draining = False
+        self._settings = settings
+        self._addresses = addresses
+        self._events = events
+        self._workers = [
+            WorkerProcess(number, command(number), share_of(settings, number, addresses), level, events)
+            for number in range(1, settings.node.workers + 1)
+        ]
+        self._starting = trio.CancelScope()
+        self._drained = trio.Event()
+        self._patience = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Run them until `drain` is through. Raises what keeps one of the first from serving."""
+        async with open_branch("workers", events=self._events, clock=Clock()) as branch:
+            with self._starting:
+                await self._start(branch)
+            await self._drained.wait()
+            with self._patience:
+                await self._wait_ended()
+            for worker in self._workers:
+                worker.kill()
+            await self._wait_ended()
+
+    def drain(self) -> None:
+        """Let all drain at the same time. Those that do not serve yet end at once."""
+        drain_s = self._settings.node.drain_s
+        self._events.log("info", "draining", window_s=drain_s)
+        self.draining = True
+        self._patience.deadline = trio.current_time() + drain_s + MARGIN_S
+        for worker in self._workers:
+            worker.drain()
+        self._starting.cancel()
+        self._drained.set()
+
+    def stop(self) -> None:
+        """Let those that drain end at once."""
+        self._patience.deadline = min(self._patience.deadline, trio.current_time() + STOP_S)
+        for worker in self._workers:
+            worker.stop()
+
+    def reload(self, settings: Settings) -> None:
+        """Let the workers take over what can change while they run, and log what cannot."""
+        from notifyd.node import FIXED_SECTIONS
+
+        fixed = [name for name in FIXED_SECTIONS if getattr(self._settings, name) != getattr(settings, name)]
+        kept = {name: getattr(self._settings, name) for name in FIXED_SECTIONS}
+        self._settings = msgspec.structs.replace(settings, **kept)
+        for worker in self._workers:
+            worker.reload(share_of(self._settings, worker.number, self._addresses))
+        self._events.log("info", "reloaded", needs_restart=fixed)
+
+    def problems(self) -> list[str]:
+        """Tell, in words, what was wrong with the end of each."""
+        return [worker.problem for worker in self._workers if worker.problem]
+
+    async def _start(self, branch: Branch) -> None:
+        """Start the first alone: what keeps it from serving would keep all, and is to be told once."""
+        first, *others = self._workers
+        await branch.start(str(first.number), first.run)
+        async with trio.open_nursery() as nursery:
+            for worker in others:
+                nursery.start_soon(branch.start, str(worker.number), worker.run)
+        node = self._settings.node
+        addresses = {name: str(address) for name, address in self._addresses.items()}
+        self._events.log("info", "serving", node=node.name, workers=node.workers, **addresses)
+
+    async def _wait_ended(self) -> None:
+        for worker in self._workers:
+            await worker.ended.wait()

@@ -1,0 +1,127 @@
+"""A worker: a node that gets its settings and its orders from the parent, and ends when the parent is gone."""
+
+import pickle
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trio
+
+from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Serving, Start, Stop, parents_stream
+from notifyd.errors import ConfigurationError, NotifydError
+from notifyd.node import Node, open_node
+from notifyd.settings import Settings
+from notifyd.telemetry import Telemetry
+
+_ENDED_WELL = 0
+_FAILED = 1
+
+
+async def run_worker() -> int:
+    """Be a worker until told to end; return the exit code. Raises NotifydError where no parent started this process.
+
+    What keeps it from serving, or ends it, is told to the parent, which tells it to people, once.
+    """
+    async with parents_stream() as stream:
+        channel = Channel[Order](stream, Order)
+        start = await channel.receive()
+        if not isinstance(start, Start):
+            return _FAILED  # the parent has gone already
+        problems: list[str] = []
+        try:
+            await Worker(channel, start).run()
+        except* NotifydError as group:
+            problems += _texts(group)
+        if problems:
+            await channel.send(Failed(problems[0]))
+        return _FAILED if problems else _ENDED_WELL
+
+
+def _texts(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [text for inner in error.exceptions for text in _texts(inner)]
+    return [str(error)]
+
+
+class Worker:
+    """The node in this process, and whoever tells it what to do.
+
+    It may be told twice, by its parent and by who signals every process of a service or of a terminal: a signal begins
+    a drain and does nothing more; it is the parent that knows of a second one.
+    """
+
+    def __init__(self, channel: Channel[Order], start: Start) -> None:
+        self._channel = channel
+        self._settings: Settings = pickle.loads(start.settings)
+        self._telemetry = WorkerTelemetry(start.level, self._settings.node.name)
+        self._node: Node | None = None
+
+    async def run(self) -> None:
+        """Serve until told to end. Raises what keeps the node from serving."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._obey_parent)
+                self._nursery.start_soon(self._obey_signals, signals)
+                await self._serve()
+                self._nursery.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        settings = self._settings
+        async with open_node(settings, telemetry=self._telemetry) as node:
+            self._node = node
+            if self._settings is not settings:  # there were newer ones while it started
+                self._reload(node)
+            await self._channel.send(Serving())
+            await node.wait_drained()
+        self._telemetry.log("info", "stopped")
+
+    async def _obey_parent(self) -> None:
+        async for order in self._channel:
+            if isinstance(order, Reload):
+                self._settings = pickle.loads(order.settings)
+                if self._node is not None:
+                    self._reload(self._node)
+            elif isinstance(order, Drain):
+                self._drain()
+            elif isinstance(order, Stop):
+                self._stop()
+        self._telemetry.log("warning", "parent_gone")
+        self._stop()
+
+    async def _obey_signals(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number != signal.SIGHUP:  # settings come from the parent
+                self._drain()
+
+    def _reload(self, node: Node) -> None:
+        try:
+            node.reload(self._settings)
+        except ConfigurationError as error:
+            self._telemetry.log("error", "reload_refused", problem=str(error))
+        else:
+            self._telemetry.log("info", "reloaded")
+
+    def _drain(self) -> None:
+        if self._node is None:
+            self._stop()
+        elif not self._node.draining:
+            self._telemetry.log("info", "draining", window_s=self._settings.node.drain_s)
+            self._nursery.start_soon(self._node.drain)
+
+    def _stop(self) -> None:
+        if self._node is None:
+            self._nursery.cancel_scope.cancel()
+        else:
+            self._node.stop()
+
+
+class WorkerTelemetry(Telemetry):
+    """Telemetry whose log lines say which worker wrote them: all write to the same place."""
+
+    def __init__(self, level: str, node: str) -> None:
+        super().__init__(level)
+        self._node = node
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Write one structured line; `level` is debug, info, warning or error."""
+        super().log(level, event, **{"node": self._node, **fields})
