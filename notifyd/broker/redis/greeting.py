@@ -98,7 +98,7 @@ _LOADING = "the server is loading its data"
 
 
 def _refusal(error: RedisError, credentials: Credentials) -> str:
-    if error.status_code == "NOAUTH":
+    if not credentials and isinstance(error, AuthenticationError):
         return "the server asks for a password: put one into broker.url, as in redis://user:password@host:port"
     if isinstance(error, NoPermissionError):
         return f"the user lacks a right that notifyd needs: {_without_secrets(str(error), credentials)}"

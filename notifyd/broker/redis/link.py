@@ -202,7 +202,8 @@ class Link:
         self.is_up = True
         self._down = trio.Event()
         self._up.set()
-        self._events.log("info", "broker_link_up", link=self.name)
+        version = ".".join(map(str, self.server.version)) if self.server else ""
+        self._events.log("info", "broker_link_up", link=self.name, version=version)
         task_status.started()
 
     async def _read(self, stream: trio.abc.Stream, replies: ReplyQueue) -> None:

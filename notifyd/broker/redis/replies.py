@@ -15,7 +15,7 @@ import hiredis
 import outcome
 import trio
 from redis import exceptions
-from redis._parsers import BaseParser
+from redis.connection import DefaultParser
 from redis.typing import EncodableT
 
 from notifyd.errors import BrokerUnavailable, NotifydError
@@ -24,7 +24,7 @@ _NOTHING: Final = object()
 
 _pack: Callable[[Any], bytes] = hiredis.pack_command  # its own annotations are narrower than it is
 
-_parse_error: Callable[[str], Exception] = BaseParser.parse_error
+_parse_error: Callable[[str], Exception] = DefaultParser(socket_read_size=0).parse_error
 
 _NOT_NOW = (exceptions.ReadOnlyError, exceptions.BusyLoadingError, exceptions.MasterDownError)
 """Errors by which a server says that it is no master, or none yet."""
@@ -235,7 +235,7 @@ class ReplyQueue:
                 pushes.append(reply)
                 continue
             if not waiting:
-                raise ConversationBroken(f"it sent what nobody asked for: {_shown(reply)}")
+                raise ConversationBroken(_unasked(reply))
             place = waiting[0]
             if place.take(reply):
                 waiting.popleft()
@@ -287,5 +287,12 @@ class ReplyQueue:
         self.unanswered_bytes = 0
 
 
+def _unasked(reply: Any) -> str:
+    if isinstance(reply, Exception):  # too many clients; protected mode
+        return f"the server refused the connection: {_shown(reply)}"
+    return f"it sent {_shown(reply)} that nobody asked for"
+
+
 def _shown(reply: Any) -> str:
-    return repr(reply)[:100]
+    """Show an error, and of anything else what it is: it may be somebody's data."""
+    return str(reply)[:200] if isinstance(reply, Exception) else f"a {type(reply).__name__}"
