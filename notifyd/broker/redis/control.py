@@ -1,6 +1,6 @@
 """What nodes say to each other: to all, or to one, which may answer. By channels, so whoever is away does not hear it.
 
-A message is a MessagePack map with at least `op` and `from`. A question has `ask` too, and the answer to it comes on the
+A message is a MessagePack map with at least `op` and `from`. A question has `ask` too, and its answer comes on the
 asker's own channel: {"op": "answer", "from", "to", "answer"}.
 """
 
@@ -24,7 +24,10 @@ MOST_QUESTIONS = 1000
 MOST_ANSWERS = 1000
 """Answers that wait for being sent. Above it they are left out, and the askers' patience ends."""
 
-Handler: TypeAlias = Callable[[dict[str, Any]], dict[str, Any] | None]
+ANSWERS_AT_ONCE = 8
+"""Answers on their way at the same time: one that waits for a slow server does not hold up those to others."""
+
+ControlHandler: TypeAlias = Callable[[dict[str, Any]], dict[str, Any] | None]
 """Handles a message, synchronously; what it returns is the answer to a question. None: there is none to be had here."""
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -40,7 +43,7 @@ class Control:
     def __init__(
         self, subscriber: ChannelSubscriber, servers: Servers, names: Names, node: str, *, events: Events
     ) -> None:
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, ControlHandler] = {}
         self._subscriber = subscriber
         self._servers = servers
         self._names = names
@@ -49,16 +52,14 @@ class Control:
         self._everybody = names.control()
         self._own = names.control_of(node)
         self._questions: dict[int, _Question] = {}
-        self._numbers = randbits(
-            48
-        )  # so that an answer to a node that was called the same before is not taken for ours
+        self._numbers = randbits(48)  # an answer to who was called the same before shall not be taken for ours
         self._answers, self._unsent = trio.open_memory_channel[tuple[str, bytes]](MOST_ANSWERS)
 
     async def start(self, services: Services) -> None:
         """Begin to listen, as soon as the servers are there, and to answer."""
         self._subscriber.want(self._everybody)
         self._subscriber.want(self._own)
-        await services.start("control", self._send_answers)
+        await services.start("control", self._serve)
 
     async def tell(self, node: str | None, message: dict[str, Any]) -> None:
         """Send a message to a node, or with None to all others. Raises BrokerUnavailable."""
@@ -116,8 +117,13 @@ class Control:
         except trio.WouldBlock:
             self._events.log("warning", "answer_left_out", to=node)
 
-    async def _send_answers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
+    async def _serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(ANSWERS_AT_ONCE):
+                nursery.start_soon(self._send_answers)
+            task_status.started()
+
+    async def _send_answers(self) -> None:
         while True:
             channel, payload = await self._unsent.receive()
             try:
