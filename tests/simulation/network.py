@@ -53,10 +53,11 @@ class Route:
 
 
 class _Direction:
-    """The bytes from one end to the other."""
+    """The bytes from one end to the other. Each of the two may know that the connection is gone, or not yet."""
 
     def __init__(self, route: Route, random: Random, capacity_bytes: int) -> None:
-        self.broken = False
+        self.sender_knows = False
+        self.receiver_knows = False
         self.void = False
         self._route = route
         self._random = random
@@ -78,7 +79,7 @@ class _Direction:
 
     def push(self, data: bytes) -> int:
         """Take what there is room for; b"" is the end. Raises Gone."""
-        if self.broken:
+        if self.sender_knows:
             raise Gone
         taken = data[: max(0, self._capacity_bytes - self._held_bytes)]
         if not self.void and (taken or not data):
@@ -90,7 +91,7 @@ class _Direction:
     async def take(self, max_bytes: int) -> bytes:
         """Wait for bytes, b"" at the end. Raises Gone."""
         await trio.lowlevel.checkpoint()
-        while not self.broken:
+        while not self.receiver_knows:
             due_s = self._chunks[0][0] if self._chunks else inf
             if self._route.clogged:
                 await self._route.changed.park()
@@ -119,16 +120,20 @@ class _Direction:
     async def wait_room(self) -> None:
         """Wait until `push` takes something. Raises Gone."""
         await trio.lowlevel.checkpoint()
-        while not self.broken and not self.has_room:
+        while not self.sender_knows and not self.has_room:
             await self._changed.park()
-        if self.broken:
+        if self.sender_knows:
             raise Gone
 
-    def break_(self) -> None:
-        """Lose everything under way, and let both sides know."""
-        self.broken = True
+    def lose(self) -> None:
+        """Lose everything under way, and all that is sent from now on."""
+        self.void = True
         self._chunks.clear()
         self._held_bytes = 0
+        self.wake()
+
+    def wake(self) -> None:
+        """Let who waits look again."""
         self._changed.unpark_all()
         self._route.changed.unpark_all()
 
@@ -156,8 +161,9 @@ class End:
 
     def break_(self) -> None:
         """Let this side know that the connection is gone."""
-        self.incoming.break_()
-        self.outgoing.break_()
+        self.incoming.receiver_knows = self.outgoing.sender_knows = True
+        self.incoming.wake()
+        self.outgoing.wake()
 
     def close(self) -> None:
         """Close this side: the other one reads the end behind what was sent."""
@@ -166,10 +172,9 @@ class End:
         self.closed = True
         with suppress(Gone):
             self.outgoing.push(b"")
-        self.incoming.break_()
-        if self.other is not None and not self.other.closed:
-            self.other.outgoing = self.network.direction(self.host, self.peer)  # to nobody
-            self.other.outgoing.void = True
+        self.break_()
+        self.incoming.lose()
+        if self.other is not None:
             self.other.unseen_cut = True
         self.network.forget(self)
 
@@ -266,22 +271,13 @@ class Network:
     def cut_connection(self, end: End, *, seen_by: set[str] | None = None) -> None:
         """Destroy one connection."""
         for side in (end, end.other):
-            if side is None:
-                continue
+            assert side is not None
             self.forget(side)
+            side.outgoing.lose()
             if seen_by is None or side.host in seen_by:
                 side.break_()
             else:
-                side.incoming = self.direction(side.peer, side.host) if side.closed else _silenced(side)
-                side.outgoing.void = True
                 side.unseen_cut = True
-
-
-def _silenced(side: End) -> _Direction:
-    """Let nothing arrive any more at a side that does not know why: who waits on it already, waits on."""
-    side.incoming._chunks.clear()
-    side.incoming.void = True
-    return side.incoming
 
 
 class RedisStream(trio.abc.Stream):
