@@ -53,26 +53,38 @@ class RunServices:
     ) -> None:
         scope, ended = self._running.setdefault(name, (trio.CancelScope(), trio.Event()))
         backoff = Backoff(base_s=0.02, cap_s=self._longest_wait_s)
+        started = _Started(task_status, has_served=patient)
         try:
             with scope:
                 while True:
-                    await self._run_once(name, run, patient, task_status)
-                    task_status = trio.TASK_STATUS_IGNORED
-                    patient = True
+                    await self._run_once(name, run, started)
+                    started.waiting = trio.TASK_STATUS_IGNORED
                     await trio.sleep(backoff.next_delay_s())
         finally:
             del self._running[name]
             ended.set()
 
-    async def _run_once(self, name: str, run: Run, patient: bool, task_status: trio.TaskStatus[None]) -> None:
+    async def _run_once(self, name: str, run: Run, started: "_Started") -> None:
         try:
-            await run(task_status=task_status)
+            await run(task_status=started)
             await trio.lowlevel.checkpoint_if_cancelled()
             raise AssertionError(f"{name} returned, though nothing cancelled it")
         except* NotifydError as group:
-            if not patient:
+            if not started.has_served:
                 raise
             self.failures[name].append(str(unwrapped(group)))
+
+
+class _Started:
+    """The `task_status` a service is given."""
+
+    def __init__(self, waiting: trio.TaskStatus[None], has_served: bool) -> None:
+        self.waiting = waiting
+        self.has_served = has_served
+
+    def started(self, value: None = None) -> None:
+        self.has_served = True
+        self.waiting.started(value)
 
 
 @asynccontextmanager

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import trio
 from redis.exceptions import NoScriptError, RedisError
 from redis.typing import EncodableT
 
-from notifyd.broker.redis.link import Link
+from notifyd.broker.redis.link import Link, LinkLost
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Command
 from notifyd.errors import BrokerUnavailable
@@ -15,9 +16,9 @@ SCAN_COUNT = 1000
 """Keys looked at by one step of SCAN: some 0.2 ms of a server's time."""
 
 
-def server_refused(place: str, error: RedisError) -> BrokerUnavailable:
+def server_refused(link: Link, error: RedisError) -> BrokerUnavailable:
     """Say that a server answered with an error nobody here expects: out of memory, no permission, a wrong type."""
-    return BrokerUnavailable(f"redis at {place} refused: {error}")
+    return BrokerUnavailable(f"{link.name} refused: {error}")
 
 
 def evalsha(link: Link, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT]) -> Command:
@@ -53,3 +54,19 @@ async def scan_server(link: Link, pattern: str) -> set[str]:
         found.update(key.decode(errors="surrogateescape") for key in keys)
         if int(cursor) == 0:
             return found
+
+
+async def ask_once(link: Link, *command: EncodableT) -> Any:
+    """Connect, send one command, hang up; for a link that nobody runs otherwise. Raises LinkLost, in words."""
+    reply = None
+    failures: list[str] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(link.run)
+            reply = await link.execute(*command)
+            nursery.cancel_scope.cancel()
+    except* (LinkLost, BrokerUnavailable, RedisError) as group:
+        failures += map(str, group.exceptions)
+    if failures:
+        raise LinkLost(failures[0])
+    return reply

@@ -17,10 +17,9 @@ CONFIRMING_SHARE = 3
 
 
 class LinkedServer:
-    """The link to one server. `place` is where that is, for people; `on_turn` is called when it came up or ended."""
+    """The link to one server, named as in "redis at 127.0.0.1:6379". `on_turn` is called when it came up or ended."""
 
-    def __init__(self, place: str, link: Link, deadline_s: float, on_turn: Callable[[], None] | None = None) -> None:
-        self.place = place
+    def __init__(self, link: Link, deadline_s: float, on_turn: Callable[[], None] | None = None) -> None:
         self.link = link
         self._on_turn = on_turn
         self._runs = 0
@@ -51,9 +50,9 @@ class LinkedServer:
         if self.link.is_up:
             return ""
         if self._is_running and self._runs <= 1:
-            return f"redis at {self.place} is connecting"
+            return f"{self.link.name} is connecting"
         state = "connecting" if self._is_running else "backing off"
-        return f"redis at {self.place} is {state}: {self.link.why_down}"
+        return f"{self.link.name} is {state}: {self.link.why_down}"
 
     async def evaluate(
         self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], replicas: int
@@ -73,9 +72,9 @@ class LinkedServer:
         """Wait for replicas. Asked on another connection than that of the write, WAIT would prove nothing."""
         confirmed = await self._confirmations.confirmed(replicas)
         if connection != self._runs:
-            raise BrokerUnavailable(f"redis at {self.place}: the connection was lost before replicas confirmed")
+            raise BrokerUnavailable(f"{self.link.name}: the connection was lost before replicas confirmed")
         if confirmed < replicas:
-            raise BrokerUnavailable(f"redis at {self.place}: {confirmed} of {replicas} replicas confirmed in time")
+            raise BrokerUnavailable(f"{self.link.name}: {confirmed} of {replicas} replicas confirmed in time")
 
     async def _wait(self, replicas: int, wait_ms: int) -> int:
         return int(await self.link.execute("WAIT", replicas, wait_ms))

@@ -34,14 +34,14 @@ class SingleServer:
         try:
             return await self._server.link.execute(*command)
         except RedisError as error:
-            raise server_refused(self._server.place, error) from None
+            raise server_refused(self._server.link, error) from None
 
     async def execute_all(self, key: str, commands: Sequence[Command]) -> list[Any]:  # noqa: ARG002 - likewise
         """Run commands back to back; see Servers."""
         replies = await self._server.link.execute_all(commands)
         for reply in replies:
             if isinstance(reply, RedisError):
-                raise server_refused(self._server.place, reply)
+                raise server_refused(self._server.link, reply)
         return replies
 
     async def evaluate(
@@ -51,14 +51,14 @@ class SingleServer:
         try:
             return await self._server.evaluate(script, keys, arguments, replicas)
         except RedisError as error:
-            raise server_refused(self._server.place, error) from None
+            raise server_refused(self._server.link, error) from None
 
     async def scan(self, pattern: str) -> list[str]:
         """Return all keys that match; see Servers."""
         try:
             return list(await scan_server(self._server.link, pattern))
         except RedisError as error:
-            raise server_refused(self._server.place, error) from None
+            raise server_refused(self._server.link, error) from None
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call it whenever the server is another one than before."""

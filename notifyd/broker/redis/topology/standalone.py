@@ -15,7 +15,7 @@ class StandaloneServers(SingleServer):
         super().__init__()
         self._linking = linking
         self._endpoint = linking.target.endpoints[0]
-        self._server = LinkedServer(str(self._endpoint), linking.link(self._endpoint), linking.deadline_s)
+        self._server = LinkedServer(linking.link(self._endpoint), linking.deadline_s)
 
     async def start(self, services: Services) -> None:
         """Launch the link; see Servers."""
@@ -23,7 +23,7 @@ class StandaloneServers(SingleServer):
 
     def feed_home(self, channel: str) -> str:  # noqa: ARG002 - there is one place only
         """Name the server; see Servers."""
-        return self._server.place
+        return str(self._endpoint)
 
     def open_feed(self, home: str, on_pushes: OnPushes) -> Link:  # noqa: ARG002 - likewise
         """Make a link for pub/sub; see Servers."""
