@@ -18,7 +18,9 @@ SPARE_DESCRIPTORS = 100
 
 def check(config: ConfigOption = None) -> None:
     """Check the configuration. What it names is tried: keys, certificates, addresses, the broker."""
+    from notifyd.cli.broker_trial import try_broker
     from notifyd.cli.configuration import find_file, read_settings, source_of
+    from notifyd.errors import ConfigurationError
     from notifyd.settings.checks import find_weaknesses
     from notifyd.settings.names import dotted
 
@@ -26,9 +28,13 @@ def check(config: ConfigOption = None) -> None:
     settings = read_settings(config)
     warnings = [(dotted(place), reason) for place, reason in find_weaknesses(settings)]
     warnings += check_machine(settings, find_file(config), source)
+    try:
+        broker = try_broker(settings.broker)
+    except ConfigurationError as error:
+        raise ConfigurationError(source, error.key, error.reason) from None
     for key, reason in warnings:
         print(f"warning: {source}: {key}: {reason}" if key else f"warning: {source}: {reason}")
-    for line in summarize(settings):
+    for line in summarize(settings, broker):
         print(line)
     print(f"{source}: ok")
 
@@ -97,13 +103,13 @@ def _bind(address: "Address", source: str, key: str) -> socket.socket:
     return listening
 
 
-def summarize(settings: "Settings") -> Iterator[str]:
+def summarize(settings: "Settings", broker: str) -> Iterator[str]:
     """Yield what the node would be, a line each."""
     secured = "with TLS" if settings.listen.tls else "without TLS"
     for name, address in _listeners(settings):
         how = "" if name == "http" else f", {secured}"
         yield f"listen.{name}: off" if address is None else f"listen.{name}: {address} can be had{how}"
-    yield f"broker.url: {settings.broker.url} needs no connection"
+    yield f"broker.url: {settings.broker.url} {broker}"
     keys, api_keys = len(settings.auth.keys), len(settings.auth.api_keys)
     access = "anonymous access" if settings.auth.anonymous else "tokens only"
     yield f"auth: {access}, {keys} key{'s'[: keys != 1]} for tokens, {api_keys} API key{'s'[: api_keys != 1]}"

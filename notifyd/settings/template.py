@@ -25,6 +25,10 @@ http = "127.0.0.1:7502"          # API, page, metrics, health
 url = "memory://"                # the embedded broker: no other program needed
 prefix = "notifyd"               # before every key in a shared broker
 memory = "256MiB"                # the most the embedded broker keeps; then the oldest messages go first
+# A shared broker makes many nodes one: "redis://user:password@host:6379/0", "rediss://..." with TLS, "unix:///path",
+# "redis+sentinel://h1:26379,h2:26379/service/0", "redis+cluster://h1:6379,h2:6379".
+timeout = "800ms"                # a shared broker that does not answer within this time counts as away
+replicas = 0                     # so many of its replicas must have a message before it is acknowledged
 
 [auth]
 anonymous = false                # true: clients without a token may do what "anyone" allows

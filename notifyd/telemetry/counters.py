@@ -27,6 +27,7 @@ COUNTERS: Mapping[str, Metric] = MappingProxyType(
         "messages_delivered": Metric("Messages put into the queue of a connection."),
         "overflows": Metric("Connections whose queue was full, by what their topic's policy did.", ("policy",)),
         "duplicates_dropped": Metric("Messages that had arrived before, as a retry or a reconnect brings them."),
+        "malformed_arrivals": Metric("Messages from the broker that nobody here understands."),
         "repairs": Metric("Topics whose messages were compared with the history and completed from it."),
         "gaps": Metric("Losses told to the subscribers of a topic, by reason.", ("reason",)),
         "heartbeats_lost": Metric("Connections closed because nothing was heard of their client any more."),

@@ -72,7 +72,7 @@ class RedisBroker:
         self._clock = clock
         self._events = events
         self._names = names = Names(settings.prefix)
-        self._servers = servers = servers or _open_servers(settings, node, events)
+        self._servers = servers = servers or open_servers(settings, node, events)
         self._history = RedisHistory(servers, names, self.node, key_ttl_s=key_ttl_s, replicas=settings.replicas)
         self._ordering = Ordering(receiver, self._history.read, self._history.renew, events)
         self._subscriber = ChannelSubscriber(
@@ -106,7 +106,7 @@ class RedisBroker:
         """Connect, as services. Returns once Redis answers, or after a moment without it."""
         await self._servers.start(services)
         await self._subscriber.start(services)
-        self._control.start()
+        await self._control.start(services)
         await services.start("ordering", self._ordering.run)
         await services.start("membership", self._membership.run)
         with trio.move_on_after(FIRST_CONNECT_S):
@@ -252,7 +252,8 @@ class RedisBroker:
         self._receiver.revoke_here(msgspec.convert(message["revocation"], Revocation))
 
 
-def _open_servers(settings: BrokerSettings, node: str, events: Events) -> Servers:
+def open_servers(settings: BrokerSettings, node: str, events: Events) -> Servers:
+    """Make the servers that `settings` name. Raises ConfigurationError where they cannot be."""
     try:
         target = parse_target(settings.url.reveal())
         return servers_for(target, deadline_s=settings.timeout_s, name=f"notifyd {node}", events=events)

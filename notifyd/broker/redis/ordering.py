@@ -6,7 +6,7 @@ is told as a `Loss`. The same happens to every topic after a reconnect, whether 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import trio
 
@@ -198,7 +198,6 @@ class Ordering:
         while track is not None and track.held is not None:
             before = track.position
             if track.unsure and before is not None:
-                track.unsure = False
                 await self._fill(topic, track, before)
                 self._events.count("repairs")
             if self._tracks.get(topic) is not track:
@@ -211,10 +210,22 @@ class Ordering:
                 await trio.sleep(FRUITLESS_PAUSE_S if fruitless else 0)
 
     async def _fill(self, topic: str, track: Track, since: Position) -> None:
-        """Hand on what the history has after `since`, and tell what it has no more."""
-        page = await self._read(topic, since, PAGE_MESSAGES, track.retention)
-        if not page.continuous and page.top is not None:
-            since, page = await self._skip(topic, track, since, page)
+        """Hand on what the history has after `since`, and tell what it has no more.
+
+        A track that is unsure stays so when this fails, and becomes so while it is read.
+        """
+        track.unsure = False
+        try:
+            page = await self._read(topic, since, PAGE_MESSAGES, track.retention)
+            if not page.continuous and page.top is not None:
+                since, page = await self._skip(topic, track, since, page)
+            await self._hand_on(topic, track, since, page)
+        except BaseException:
+            track.unsure = True
+            raise
+
+    async def _hand_on(self, topic: str, track: Track, since: Position, page: Page) -> None:
+        """Hand on a page that follows `since`, and all further ones."""
         while self._tracks.get(topic) is track:
             if page.top is None:  # no history is kept any more
                 track.position = None
@@ -272,12 +283,17 @@ class Ordering:
             self._receiver.deliver(ready)
 
     def _give_up(self, topic: str, track: Track, held: Notification) -> None:
-        """Go on with a message that is held, and tell what is missing before it."""
+        """Go on with a message that is held, and tell what is missing before it; of an epoch that is over, drop it."""
         position, last = held.position, track.position
         assert position is not None
-        reborn = last is None or last.epoch != position.epoch
-        first = 1 if reborn or last is None else last.offset + 1
+        assert last is not None
+        assert track.held is not None
+        if position.epoch != last.epoch:
+            track.held = [one for one in track.held if one.position and one.position.epoch != position.epoch]
+            return
         track.position = Position(position.epoch, position.offset - 1)
-        if first < position.offset:
-            reason: Literal["epoch", "expired"] = "epoch" if reborn else "expired"
-            self._receiver.lose(Loss(topic, Position(position.epoch, first), position.offset - 1, reason))
+        first_lost = Position(position.epoch, last.offset + 1)
+        self._receiver.lose(Loss(topic, first_lost, position.offset - 1, "expired"))
+        self._release(track)
+        track.unsure = True  # a history that has not come to this message has lost some: it is asked once more
+        track.held = track.held or []

@@ -64,8 +64,12 @@ def test_the_environment_alone_is_a_configuration(run: Run, monkeypatch: pytest.
     [
         ('limits.payload = "sixty"', 'notifyd.toml: limits.payload: expected a size such as "64KiB", got "sixty"'),
         (
-            'broker.url = "redis://h"',
-            "notifyd.toml: broker.url: redis:// is not in this version, which has the embedded",
+            'broker.url = "redis://:secret@127.0.0.1:1"',
+            "notifyd.toml: broker.url: ",
+        ),
+        (
+            'broker.url = "redis+sentinel://127.0.0.1:1"',
+            "notifyd.toml: broker.url: ",
         ),
         (
             'listen.websocket = "192.0.2.1:0"',
@@ -83,6 +87,7 @@ def test_what_is_wrong_is_named(text: str, error: str, run: Run) -> None:
     code, out, err = run("check")
     assert (code, out) == (1, "")
     assert err.startswith(error)
+    assert "secret@" not in err
 
 
 def test_a_private_key_is_refused_and_not_shown(run: Run) -> None:

@@ -68,8 +68,7 @@ def auth_keys_case(key: TokenKey) -> Settings:
 BAD: list[tuple[Settings, str, str]] = [
     (Settings(node=NodeSettings(name="a\n")), "node.name", "cannot be printed"),
     (Settings(node=NodeSettings(workers=2)), "node.workers", "2 processes need a shared broker"),
-    (Settings(broker=BrokerSettings(url=Url("redis://h"))), "broker.url", "has the embedded broker only: write"),
-    (Settings(broker=BrokerSettings(url=Url("redis+cluster://h"))), "broker.url", "embedded broker only"),
+    (Settings(broker=BrokerSettings(timeout_s=0.01)), "broker.timeout", "from 50ms to 30s"),
     (Settings(broker=BrokerSettings(url=Url("amqp://h"))), "broker.url", "amqp://h names no broker"),
     (Settings(broker=BrokerSettings(memory_bytes=5)), "broker.memory", "at least 1MiB"),
     (Settings(listen=ListenSettings(websocket=None, device=None, http=None)), "listen", "every listener is off"),

@@ -347,7 +347,6 @@ HIDE_ME = "hide-me-please"
         f'auth.keys = [{{algorithm = "HS512", secret = "base64:{HIDE_ME}"}}]',
         f'auth.keys = [{{algorithm = "HS512", secret = "-----BEGIN {HIDE_ME}"}}]',
         f'auth.keys = [{{jwks = "{HIDE_ME}"}}]',
-        f'broker.url = "redis://:{HIDE_ME}@host"',
         f'broker.url = "redi://:{HIDE_ME}@host"',
         f'broker.url = ":{HIDE_ME}@host"',
         f'broker.url = ["{HIDE_ME}"]',
