@@ -76,7 +76,14 @@ async def running_link(
             with suppress(LinkLost):
                 await link.run()
 
+    failure: LinkLost | None = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(run)
-        yield link
-        nursery.cancel_scope.cancel()
+        try:
+            await nursery.start(run)
+        except LinkLost as error:
+            failure = error
+        else:
+            yield link
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

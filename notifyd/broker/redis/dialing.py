@@ -27,19 +27,24 @@ def dial_server(
     """
 
     async def dial() -> trio.abc.Stream:
+        awaited = "connection"
         with trio.move_on_after(deadline_s), _told_in_words():
-            return await _open(endpoint, tls)
-        raise LinkLost(f"no connection within {deadline_s:g} s")
+            transport = await _connect(endpoint)
+            if tls is None:
+                return transport
+            awaited = "TLS handshake"
+            return await _secured(transport, tls, endpoint.host)
+        raise LinkLost(f"no {awaited} within {deadline_s:g} s")
 
     return dial
 
 
-async def _open(endpoint: Endpoint, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+async def _connect(endpoint: Endpoint) -> trio.SocketStream:
     if endpoint.path:
         return await trio.open_unix_socket(endpoint.path)
     transport = await trio.open_tcp_stream(endpoint.host, endpoint.port)  # sets TCP_NODELAY
     _keep_alive(transport)
-    return transport if tls is None else await _secured(transport, tls, endpoint.host)
+    return transport
 
 
 def _keep_alive(transport: trio.SocketStream) -> None:
