@@ -16,14 +16,28 @@ from notifyd.broker.redis.scripts import Script
 from notifyd.errors import BrokerUnavailable
 
 
+SKEW = "test:skew"
+TIME = "redis.call('TIME')"
+SKEWED_TIME = "(function(t) t[1] = t[1] + (redis.call('GET', 'test:skew') or 0) return t end)(redis.call('TIME'))"
+
+
 class LuaServer:
-    """One server, asked synchronously. `replication_id` and `previous_replication_id` are what scripts are told."""
+    """One server, asked synchronously. `replication_id` and `previous_replication_id` are what scripts are told.
+
+    `later` lets time pass for scripts; keys expire as the server's own clock says, hence never too early.
+    """
 
     def __init__(self, port: int) -> None:
         self.client = redis.Redis(port=port, protocol=2)
         self.sharded = False
         self.replication_id = "id-1"
         self.previous_replication_id = ""
+        self._skew_s = 0.0
+
+    def later(self, seconds: float) -> None:
+        """Let all scripts see a time that is so much later."""
+        self._skew_s += seconds
+        self.client.set(SKEW, repr(self._skew_s))
 
     async def execute(self, key: str, *command: EncodableT) -> Any:
         await trio.lowlevel.checkpoint()
@@ -45,6 +59,8 @@ class LuaServer:
         given = (*keys, *arguments, self.replication_id, self.previous_replication_id)
         await trio.lowlevel.checkpoint()
         try:
+            if self._skew_s:
+                return self.client.eval(script.text.replace(TIME, SKEWED_TIME), len(keys), *given)  # type: ignore[arg-type]
             try:
                 return self.client.evalsha(script.sha, len(keys), *given)  # type: ignore[arg-type]
             except NoScriptError:

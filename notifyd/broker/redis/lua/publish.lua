@@ -20,7 +20,7 @@ end
 local now = now_ms()
 local epoch, offset = '', ''
 if history > 0 then
-  local topic = open_topic(meta, stream, fresh, id, previous)
+  local topic = open_topic(meta, stream, fresh, id, previous, now)
   local is_first = topic.oldest == 0
   if is_first then
     topic.oldest, topic.changed = now, true

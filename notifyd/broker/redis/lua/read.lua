@@ -10,7 +10,7 @@ local history, ttl, fresh, since, epoch = tonumber(ARGV[1]), tonumber(ARGV[2]), 
 local after, limit, id, previous = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 
 local now = now_ms()
-local topic = open_topic(meta, stream, fresh, id, previous)
+local topic = open_topic(meta, stream, fresh, id, previous, now)
 
 -- What this retention no longer covers goes now, whatever the one of the last publish was.
 redis.call('XTRIM', stream, 'MAXLEN', history)

@@ -26,19 +26,26 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- Whether messages acknowledged before may never have come to this server: it was promoted, or restarted from an old
--- dump, when it names the id by which it went before. In a Cluster that has to be the one of the last write, for a
--- topic may also have moved here whole, with its slot; elsewhere every other id is an earlier life of the same data.
-local function may_lack(written, previous)
-  if previous == '' or written == previous then
-    return previous ~= ''
+local function info_says(section, line)
+  return string.find(redis.call('INFO', section), line, 1, true) ~= nil
+end
+
+-- Whether messages acknowledged before may never have come to this server, whose id is not that of the last write.
+-- They may when that was before this server was promoted, or before it restarted from a dump. They do not when it
+-- replays an append-only file, when it changed its id because its last replica left an hour ago, or when the topic came
+-- whole, with its slot of a Cluster.
+local function may_lack(topic, previous, now)
+  if topic.id == previous or previous ~= '' and not info_says('cluster', 'cluster_enabled:1') then
+    return true
   end
-  return not string.find(redis.call('INFO', 'cluster'), 'cluster_enabled:1', 1, true)
+  local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
+  local written = topic.kept_until - topic.ttl - SLACK_MS
+  return written < now - uptime * 1000 and info_says('persistence', 'aof_enabled:0')
 end
 
 -- Reads what is known of a topic. A new epoch, named `fresh`, begins where nothing is known, and where messages may be
 -- lacking: then the numbers go on and the kept messages stay, but nothing proves continuity.
-local function open_topic(meta, stream, fresh, id, previous)
+local function open_topic(meta, stream, fresh, id, previous, now)
   local known = redis.call('HMGET', meta, 'e', 'o', 'b', 'i', 'a', 't', 's', 'x')
   if not known[1] then
     redis.call('UNLINK', stream)
@@ -48,8 +55,8 @@ local function open_topic(meta, stream, fresh, id, previous)
     epoch = known[1], offset = tonumber(known[2]), base = tonumber(known[3]), id = known[4], oldest = tonumber(known[5]),
     ttl = tonumber(known[6]), kept_until = tonumber(known[7]), until_ms = tonumber(known[8]), changed = false,
   }
-  if topic.id ~= id then
-    if may_lack(topic.id, previous) then
+  if topic.id ~= id and not info_says('replication', 'master_replid:' .. topic.id) then -- or the caller's id is old
+    if may_lack(topic, previous, now) then
       topic.epoch, topic.base = fresh, topic.offset
     end
     topic.id, topic.changed = id, true
