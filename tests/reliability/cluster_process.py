@@ -1,0 +1,101 @@
+"""Several `notifyd serve` over one Redis (or one of them with the embedded broker), which come and go.
+
+async with running_nodes(2, server.url) as nodes:
+    nodes[1].process.kill()
+    nodes.start(1)                    # with new ports: clients ask `nodes.port`
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+
+import trio
+
+from tests.reliability.line import Transport
+from tests.reliability.node_process import NodeProcess, raise_descriptor_limit, started_node, wait_until
+
+DURABLE = 'match = "durable:**", history = 100000, ttl = "1h", subscribe = "anyone", publish = "anyone"'
+SETTINGS = {
+    "TOPICS": f"[{{ {DURABLE} }}]",
+    "LIMITS__MESSAGES": "{ rate = 100000, burst = 100000 }",
+}
+
+
+class NodeCluster:
+    """The nodes by number. `broker_url` None: the embedded broker."""
+
+    def __init__(self, stack: ExitStack, broker_url: str | None, settings: Mapping[str, str] | None = None) -> None:
+        self._stack = stack
+        self._settings = {**SETTINGS, **(settings or {})}
+        if broker_url is not None:
+            self._settings["BROKER__URL"] = broker_url
+        self._nodes: list[NodeProcess] = []
+        self._ports: list[dict[str, int]] = []
+
+    def __getitem__(self, number: int) -> NodeProcess:
+        return self._nodes[number]
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def add(self) -> NodeProcess:
+        """Start one more."""
+        self._nodes.append(self._start(len(self._nodes)))
+        self._ports.append(self._nodes[-1].ports)
+        return self._nodes[-1]
+
+    async def restart(self, number: int) -> NodeProcess:
+        """Start one again that has ended; its ports are others. Meanwhile its clients try in vain."""
+        assert not self._nodes[number].is_running
+        self._nodes[number] = await trio.to_thread.run_sync(self._start, number)
+        self._ports[number] = self._nodes[number].ports
+        return self._nodes[number]
+
+    def _start(self, number: int) -> NodeProcess:
+        return self._stack.enter_context(started_node({"NODE__NAME": json.dumps(f"n{number}"), **self._settings}))
+
+    def port(self, number: int, transport: Transport) -> int:
+        """Where a client connects whose home is the node of this number, or of its remainder."""
+        return self._ports[number % len(self._ports)][transport]
+
+    async def kill(self, number: int) -> None:
+        """End a node at once: SIGKILL."""
+        node = self._nodes[number]
+        node.process.kill()
+        await wait_until(lambda: not node.is_running)
+        node.process.wait()
+
+    async def wait_ready(self, seconds: float = 10.0) -> None:
+        """Wait until `/ready` of every node that runs says 200."""
+        for node in self._nodes:
+            if node.is_running:
+                await wait_ready(node, seconds)
+
+    def assert_well(self) -> None:
+        """No node met a bug, and all that should run do."""
+        for node in self._nodes:
+            assert node.failures == []
+
+
+async def wait_ready(node: NodeProcess, seconds: float = 10.0) -> None:
+    """Wait until a node says that it does all it promises."""
+    told = ""
+    with trio.move_on_after(seconds):
+        while not json.loads(told := await node.get("/ready"))["ready"]:  # noqa: ASYNC110 - another process's event
+            await trio.sleep(0.02)
+        return
+    raise AssertionError(f"not ready after {seconds:g} s: {told}")
+
+
+@asynccontextmanager
+async def running_nodes(
+    count: int = 1, broker_url: str | None = None, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[NodeCluster]:
+    """Run so many nodes for the length of the block. Those that still run are stopped at its end, and end well."""
+    raise_descriptor_limit()
+    with ExitStack() as stack:
+        nodes = NodeCluster(stack, broker_url, settings)
+        for _ in range(count):
+            nodes.add()
+        yield nodes
+        nodes.assert_well()

@@ -1,0 +1,72 @@
+"""RELIABILITY row 10: a node is killed with all its clients, and started again."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from protocol.backoff import CAP_S
+from tests.reliability.cluster_process import NodeCluster, running_nodes
+from tests.reliability.traffic import Plan, Traffic, flowing_traffic
+
+BACK_S = 60.0
+MOST_SHARE = 0.15
+"""Of all connects, in one second."""
+
+MOST_GROWTH = 1.5
+SMALL = Plan(topics=20, publishers=1, witnesses=20, pause_s=0.5, most_wait_s=CAP_S)
+FULL = Plan(topics=50, publishers=1, witnesses=100, pause_s=2.0, most_wait_s=CAP_S, settle_s=60)
+
+
+async def _all_back(nodes: NodeCluster, traffic: Traffic) -> tuple[float, float, Counter[int]]:
+    """Kill and restart; how long it took until all were whole, the most memory meanwhile, connects by the second."""
+    await nodes.kill(0)
+    peak_bytes, back = 0, trio.Event()
+    began_s = trio.current_time()
+    await nodes.restart(0)
+
+    async def look() -> None:
+        nonlocal peak_bytes
+        while not back.is_set():
+            peak_bytes = max(peak_bytes, nodes[0].resident_bytes)
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await traffic.wait_flowing(BACK_S)
+        took_s = trio.current_time() - began_s
+        await trio.sleep(1)
+        back.set()
+    again = [moment for witness in traffic.witnesses for moment in witness.connected_s if moment > began_s]
+    return took_s, peak_bytes, Counter(int(moment - min(again)) for moment in again)
+
+
+async def _restart(plan: Plan, report: Callable[[str], None]) -> float:
+    async with running_nodes(1) as nodes, flowing_traffic(nodes, plan) as traffic:
+        await trio.sleep(2)
+        steady_bytes = nodes[0].resident_bytes
+        took_s, peak_bytes, by_second = await _all_back(nodes, traffic)
+        verdict = await traffic.finish()
+        share = max(by_second.values()) / len(traffic.witnesses)
+        report(
+            f"row 10: {len(traffic.witnesses)} clients of a killed node whole {took_s:.1f} s after its restart began; "
+            f"{share:.0%} of the connects in the worst second ({dict(by_second)}); "
+            f"memory {peak_bytes / steady_bytes:.2f} of before; {verdict}"
+        )
+        assert verdict.complaints == []
+        assert sum(by_second.values()) == len(traffic.witnesses), "somebody had to come twice"
+        assert peak_bytes <= MOST_GROWTH * steady_bytes
+    return share
+
+
+@pytest.mark.guard(120)
+async def test_all_clients_of_a_killed_node_are_back_and_whole(report: Callable[[str], None]) -> None:
+    """With so few, nobody need be held back."""
+    await _restart(SMALL, report)
+
+
+@pytest.mark.long
+@pytest.mark.measured
+async def test_5000_clients_of_a_killed_node_come_back_spread_out(report: Callable[[str], None]) -> None:
+    assert await _restart(FULL, report) <= MOST_SHARE

@@ -1,0 +1,174 @@
+"""Traffic over a fault: publishers and witnesses of some durable topics, and the verdict on what they were told."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from protocol.position import Position
+from tests.reliability.judge import Acknowledged, Verdict, judge
+from tests.reliability.line import Transport
+from tests.reliability.witness import MOST_WAIT_S, Nodes, Publisher, Refusal, Witness
+
+TRANSPORTS: tuple[Transport, ...] = ("device", "websocket")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of it. Each topic gets so many publishers and witnesses; half of the witnesses come back with their
+    session, on either transport, and all are spread over the nodes."""
+
+    topics: int = 4
+    publishers: int = 2
+    witnesses: int = 6
+    pause_s: float = 0.01
+    padding: int = 50
+    settle_s: float = 20.0
+    most_wait_s: float = MOST_WAIT_S
+
+
+class Traffic:
+    """What goes on meanwhile."""
+
+    def __init__(self, nodes: Nodes, plan: Plan) -> None:
+        self.plan = plan
+        numbers = itertools.count()
+        self.topics = [f"durable:{number}" for number in range(plan.topics)]
+        self.publishers = [
+            Publisher(
+                f"p{(number := next(numbers))}",
+                nodes,
+                topic,
+                home=number,
+                transport=TRANSPORTS[number // 2 % 2],
+                pause_s=plan.pause_s,
+                padding=plan.padding,
+                most_wait_s=plan.most_wait_s,
+            )
+            for topic in self.topics
+            for _ in range(plan.publishers)
+        ]
+        self.witnesses = [
+            Witness(
+                f"w{(number := next(numbers))}",
+                nodes,
+                topic,
+                home=number,
+                transport=TRANSPORTS[number // 2 % 2],
+                resumes=number // 4 % 2 == 0,
+                most_wait_s=plan.most_wait_s,
+            )
+            for topic in self.topics
+            for _ in range(plan.witnesses)
+        ]
+
+    # --- what was seen ------------------------------------------------------------------------------------------------
+
+    @property
+    def acknowledged(self) -> list[Acknowledged]:
+        """Every acknowledgement so far, in the order they came."""
+        return sorted(self._acknowledged(self.publishers), key=lambda ack: ack.when_s)
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        return [refusal for publisher in self.publishers for refusal in publisher.refusals]
+
+    def first_acknowledged_s(self, after_s: float) -> float:
+        """When each topic had its first acknowledgement after a moment; the latest of them."""
+        return max(
+            min(ack.when_s for ack in self._acknowledged(self._publishers_of(topic)) if ack.when_s > after_s)
+            for topic in self.topics
+        )
+
+    def acknowledged_between(self, first_s: float, last_s: float) -> list[Acknowledged]:
+        return [ack for ack in self.acknowledged if first_s < ack.when_s <= last_s]
+
+    async def wait_flowing(self, seconds: float, count: int = 1) -> float:
+        """Wait until every publisher got so many acknowledgements from now on, and every witness something that was
+        published since; how long it took."""
+        began_s = trio.current_time()
+        wanted = {publisher: len(publisher.acknowledged) + count for publisher in self.publishers}
+        await self._wait(
+            lambda: all(len(publisher.acknowledged) >= goal for publisher, goal in wanted.items()),
+            f"no publisher got {count} acknowledgements",
+            seconds,
+        )
+        await self._wait_all_have_what_is_acknowledged(seconds)
+        return trio.current_time() - began_s
+
+    async def _wait_all_have_what_is_acknowledged(self, seconds: float) -> None:
+        for topic in self.topics:
+            acknowledged = max(self._acknowledged(self._publishers_of(topic)), key=lambda ack: ack.when_s, default=None)
+            if acknowledged is None:
+                continue
+            goal = acknowledged.position
+            for witness in self._witnesses_of(topic):
+                reached = partial(_has_reached, witness, goal)
+                await self._wait(reached, f"{witness.name}, closed with {witness.codes}, is not at {goal}", seconds)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> Verdict:
+        """Let the publishers end, wait until every witness has all, and judge."""
+        for publisher in self.publishers:
+            publisher.stop()
+        await self._wait(
+            lambda: all(publisher.done.is_set() for publisher in self.publishers),
+            "a publisher was never acknowledged",
+            self.plan.settle_s,
+        )
+        with trio.move_on_after(self.plan.settle_s):  # what does not come is the verdict's to tell
+            await self._wait_all_have_what_is_acknowledged(self.plan.settle_s + 1)
+        await trio.sleep(0.2)  # for what should not come
+        verdict = Verdict()
+        for topic in self.topics:
+            publishers = self._publishers_of(topic)
+            verdict.add(
+                judge(
+                    sorted(self._acknowledged(publishers), key=lambda ack: ack.when_s),
+                    [data for publisher in publishers for data in publisher.sent],
+                    {witness.name: witness.account for witness in self._witnesses_of(topic)},
+                )
+            )
+        return verdict
+
+    async def _wait(self, condition: Callable[[], bool], complaint: str, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            while not condition():  # noqa: ASYNC110 - it comes from another process
+                await trio.sleep(0.01)
+            return
+        raise AssertionError(f"{complaint} within {seconds:g} s")
+
+    def _publishers_of(self, topic: str) -> list[Publisher]:
+        return [publisher for publisher in self.publishers if publisher.topic == topic]
+
+    def _witnesses_of(self, topic: str) -> list[Witness]:
+        return [witness for witness in self.witnesses if witness.topic == topic]
+
+    @staticmethod
+    def _acknowledged(publishers: Sequence[Publisher]) -> list[Acknowledged]:
+        return [ack for publisher in publishers for ack in publisher.acknowledged]
+
+
+def _has_reached(witness: Witness, goal: Position) -> bool:
+    position = witness.position
+    return position is not None and position.epoch == goal.epoch and position.offset >= goal.offset
+
+
+@asynccontextmanager
+async def flowing_traffic(nodes: Nodes, plan: Plan | None = None) -> AsyncIterator[Traffic]:
+    """Let it flow for the length of the block: all witnesses subscribed, every publisher acknowledged once."""
+    traffic = Traffic(nodes, plan or Plan())
+    async with trio.open_nursery() as nursery:
+        for witness in traffic.witnesses:
+            nursery.start_soon(witness.run)
+        for witness in traffic.witnesses:
+            await witness.has_begun.wait()
+        for publisher in traffic.publishers:
+            nursery.start_soon(publisher.run)
+        await traffic.wait_flowing(10)
+        yield traffic
+        nursery.cancel_scope.cancel()
