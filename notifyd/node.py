@@ -152,6 +152,7 @@ class Node:
                     refusal=refusal,
                     events=context.events,
                     tls=tls,
+                    reuse_port=settings.node.workers > 1,
                 )
                 await branch.start(name, listener.run)
                 self._clients[name] = listener
@@ -172,6 +173,7 @@ class Node:
             self.context.events,
             payload_limit_bytes=self.settings.limits.payload_bytes,
             websocket_url=self.websocket_url,
+            reuse_port=self.settings.node.workers > 1,
         )
         await branch.start("http", http.run)
         self._http = http
@@ -206,7 +208,7 @@ async def open_node(
     context = Context(
         settings=settings,
         hub=hub,
-        verifier=Verifier(settings.auth, clock.unix_s),
+        verifier=Verifier(settings.auth, clock.unix_s, hub.revocations),
         clock=clock,
         events=telemetry,
         user_buckets=UserBuckets(settings.limits.user_messages),

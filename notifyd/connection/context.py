@@ -60,7 +60,7 @@ class Context:
 
     def reload(self, settings: Settings) -> None:
         """Let new settings hold. Raises ConfigurationError, and nothing has changed, when their keys are no good."""
-        self.verifier = Verifier(settings.auth, self.clock.unix_s)
+        self.verifier = Verifier(settings.auth, self.clock.unix_s, self.hub.revocations)
         self.settings = settings
         self.user_buckets.reload(settings.limits.user_messages)
         self.hub.reload(settings)

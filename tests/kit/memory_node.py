@@ -243,17 +243,17 @@ async def open_memory_node(
         brokers.append(ScriptedBroker(receiver, clock=clock))
         return brokers[0]
 
+    hub = Hub(node_settings, open_broker, clock=clock, events=events)
     context = Context(
         settings=node_settings,
-        hub=Hub(node_settings, open_broker, clock=clock, events=events),
-        verifier=Verifier(node_settings.auth, clock.unix_s),
+        hub=hub,
+        verifier=Verifier(node_settings.auth, clock.unix_s, hub.revocations),
         clock=clock,
         events=events,
         user_buckets=UserBuckets(node_settings.limits.user_messages),
     )
     node = MemoryNode(node_settings, context, brokers[0], events)
     async with trio.open_nursery() as node._nursery:
-        hub = node.hub
         for service in (
             brokers[0].run,
             hub.fanout.run,
