@@ -2,24 +2,39 @@
 
 A new broker adds its name to `KINDS` and its way of being opened to `open_trial`; the tests stay as they are. They
 speak of time only through `Trial`: a broker with a virtual clock answers `advance` at once, one with a real clock
-chooses short times to live and waits.
+chooses short times to live and waits. Where the servers of a kind are stands in `URLS`, which conftest.py fills.
 """
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import trio
+
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import Broker, Loss, Page, Retention, SessionRecord
+from notifyd.broker.base import Broker, Loss, Page, Retention, Services, SessionRecord
 from notifyd.broker.memory import MemoryBroker
 from notifyd.broker.memory.keys import KEY_TTL_S
+from notifyd.broker.redis.broker import RedisBroker
 from notifyd.clock import Clock
 from notifyd.model import Notification, SessionId
+from notifyd.settings import BrokerSettings, Url
 from protocol.messages import Joined, Left
 from protocol.position import Position
+from tests.kit.services import open_services
+from tests.recorded_events import RecordedEvents
 
-KINDS = ("memory",)
+KINDS = ("memory", "redis", "redis+cluster")
+
+URLS: dict[str, str] = {}
+
+SHORT_S = 0.6
+"""A time to live for real clocks: long against what a busy machine takes for a few commands."""
+
+MARKER = "marker:"
+"""Begins the topics of messages that are published to see what came before them arrive."""
 
 START_UNIX_S = 1_790_000_000.0
 
@@ -48,8 +63,14 @@ class Received:
     sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
     ended: list[SessionId] = field(default_factory=list)
 
+    markers: list[Any] = field(default_factory=list)
+
     def deliver(self, batch: Sequence[Notification]) -> None:
-        self.delivered.extend(batch)
+        for notification in batch:
+            if notification.topic.startswith(MARKER):
+                self.markers.append(notification.data)
+            else:
+                self.delivered.append(notification)
 
     def lose(self, loss: Loss) -> None:
         self.lost.append(loss)
@@ -125,8 +146,15 @@ def data_of(page: Page) -> list[Any]:
 
 @asynccontextmanager
 async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
-    """Open a fresh and empty broker; `bounds` are its constructor's."""
-    assert kind == "memory"
+    """Open a fresh and empty broker; `bounds` are the constructor's of the embedded one."""
+    if kind == "memory":
+        yield _memory_trial(bounds)
+        return
+    async with open_services() as services, _redis_trial(services, URLS[kind]) as trial:
+        yield trial
+
+
+def _memory_trial(bounds: dict[str, int]) -> Trial:
     time = VirtualTime()
     got = Received()
     clock = time.clock()
@@ -139,7 +167,7 @@ async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
         for _ in broker._sweep(time.now_s):
             pass
 
-    yield Trial(
+    return Trial(
         broker=broker,
         ttl_s=60.0,
         key_ttl_s=KEY_TTL_S,
@@ -149,3 +177,37 @@ async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
         now_s=clock.monotonic_s,
         got=got,
     )
+
+
+@asynccontextmanager
+async def _redis_trial(services: Services, url: str) -> AsyncIterator[Trial]:
+    """Open a broker over real Redis, under a prefix of its own."""
+    settings = BrokerSettings(url=Url(url), prefix=f"trial-{secrets.token_hex(4)}", timeout_s=5.0)
+    got = Received()
+    broker = RedisBroker(got, settings, node="trial", clock=Clock(), events=RecordedEvents(), key_ttl_s=SHORT_S * 1.5)
+    await broker.start(services)
+    markers = [f"{MARKER}{number}" for number in range(8 if "cluster" in url else 1)]  # some on each server
+    for marker in markers:
+        await broker.subscribe(marker, Retention(0, 0.0))
+
+    async def delivered_all() -> None:
+        token = secrets.token_hex(4)
+        for marker in markers:
+            await broker.publish(marker, token, Retention(0, 0.0))
+        while got.markers.count(token) < len(markers):  # noqa: ASYNC110 - Redis tells nobody when it has delivered
+            await trio.sleep(0.002)
+
+    def clean_up() -> None:
+        """Do nothing: Redis forgets by itself."""
+
+    yield Trial(
+        broker=broker,
+        ttl_s=SHORT_S,
+        key_ttl_s=SHORT_S * 1.5,
+        advance=trio.sleep,
+        delivered_all=delivered_all,
+        clean_up=clean_up,
+        now_s=trio.current_time,
+        got=got,
+    )
+    await broker.close()

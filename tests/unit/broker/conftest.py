@@ -4,7 +4,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.unit.broker.conformance import KINDS, Trial, open_trial
+from tests.kit.redis_process import RedisServer
+from tests.kit.redis_servers import Cluster
+from tests.unit.broker.conformance import KINDS, URLS, Trial, open_trial
+
+
+@pytest.fixture(scope="session", autouse=True)
+def broker_urls(redis_server: RedisServer, shared_cluster: Cluster) -> None:
+    """Start the servers that brokers are tried with."""
+    URLS.update({"redis": redis_server.url, "redis+cluster": shared_cluster.url})
 
 
 @pytest.fixture(params=KINDS)
