@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from hypothesis import strategies as st
 from notifyd.cli.serve import worker_command
 from notifyd.cli.workers import parent, process
 from notifyd.cli.workers.channel import Channel, ChannelBroken, Drain, Order, Reload, Report, Start, Stop
-from notifyd.cli.workers.parent import Workers, reserved
+from notifyd.cli.workers.parent import Workers, WorkersFailed, reserved, run_workers
 from notifyd.cli.workers.process import WorkerFailed
 from notifyd.cli.workers.share import share_of
-from notifyd.errors import ListenError, NotifydError
+from notifyd.errors import ConfigurationError, ListenError, NotifydError
 from notifyd.listeners.accept import address_of, bind
 from notifyd.settings import Address, ConnectionLimit, LimitSettings, ListenSettings, NodeSettings, Settings
 from notifyd.supervision import unwrapped
@@ -49,7 +50,7 @@ class Parent:
         self._directory = directory
         self._events = events
         self._behaviours = behaviours
-        self.workers = Workers(settings_with(len(behaviours)), {}, events, command=self._command, level="info")
+        self.workers = Workers(settings_with(len(behaviours)), {}, events, command=self.command, level="info")
 
     def told(self, number: int) -> list[str]:
         """Return what a worker, and those that replaced it, say that they were told."""
@@ -64,7 +65,8 @@ class Parent:
         """Return what was logged of workers that died."""
         return [line["error"] for line in self._events.logged("service_failed")]
 
-    def _command(self, number: int) -> list[str]:
+    def command(self, number: int) -> list[str]:
+        """Return what starts a worker."""
         behaviour = self._behaviours[number - 1]
         return [sys.executable, stand_in_worker.__file__, behaviour, str(self._directory / str(number))]
 
@@ -248,6 +250,50 @@ async def test_cancelled_the_parent_leaves_no_process(running: Starting) -> None
             scope.cancel()
     assert not any(map(is_alive, pids))
     assert started.told(2)[1:] == ["Stop"]
+
+
+async def run_signalled(started: Parent, events: RecordedEvents, *signals: tuple[int, str]) -> None:
+    """Run workers until they end; each signal is sent once they serve, and the next when an event is logged."""
+    readings = iter([ConfigurationError("f", "k", "is wrong"), settings_with(payload_bytes=2000)])
+
+    def read() -> Settings:
+        reading = next(readings)
+        if isinstance(reading, ConfigurationError):
+            raise reading
+        return reading
+
+    async def operate() -> None:
+        await until(lambda: events.logged("serving"))
+        for number, event in signals:
+            os.kill(os.getpid(), number)
+            await until(partial(events.logged, event))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(operate)
+        await run_workers(settings_with(), events, command=started.command, level="info", read=read)
+
+
+async def test_signals_are_obeyed(running: Starting, tmp_path: Path, events: RecordedEvents) -> None:
+    started = Parent(tmp_path, events, ("obey", "obey"))
+    reloads = [(signal.SIGHUP, "reload_refused"), (signal.SIGHUP, "reloaded")]
+    await run_signalled(started, events, *reloads, (signal.SIGTERM, "draining"))
+    assert events.logged("reload_refused") == [{"problem": "f: k: is wrong"}]
+    assert started.told(2)[1:] == ["Reload n-2 2000", "Drain"]
+    assert events.logged("stopped") == [{}]
+
+
+async def test_a_second_signal_ends_what_hangs_and_the_failure_is_told(
+    running: Starting, tmp_path: Path, events: RecordedEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "MARGIN_S", 3600.0)
+    monkeypatch.setattr(parent, "STOP_S", 0.3)
+    started = Parent(tmp_path, events, ("be_deaf", "obey"))
+    with pytest.raises(WorkersFailed, match=r"^worker 1 \(process \d+\) did not end in time and was killed$"):  # noqa: PT012
+        try:
+            await run_signalled(started, events, (signal.SIGTERM, "draining"), (signal.SIGINT, "stopping_at_once"))
+        except BaseExceptionGroup as group:
+            raise unwrapped(group) from None
+    assert events.logged("stopped") == []
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
