@@ -62,8 +62,8 @@ class Deduplication:
     def seen(self, node: str, sequence: int) -> bool:
         """Whether this message of a node was here before; if not, it is remembered.
 
-        `sequence` is 0 to 2**64 - 1, unique for the node; ascending ones are the fast ones. Raises OverflowError for
-        any other.
+        `sequence` is 0 to 2**64 - 1, unique for the node; ascending ones are the fast ones. Any other number is never
+        remembered, so it is new each time.
         """
         entry = (node, sequence)
         newer, older = self._newer, self._older
@@ -71,7 +71,10 @@ class Deduplication:
             return True
         if entry in older.filter and older.holds(node, sequence):
             return True
-        newer.remember(node, sequence)
+        try:
+            newer.remember(node, sequence)
+        except OverflowError:
+            return False
         newer.filter.add(entry)
         if newer.count >= self._window or len(newer.sequences) >= MOST_NODES:
             self._newer, self._older = _Generation(self._new_filter(self._window)), newer
