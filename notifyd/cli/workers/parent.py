@@ -34,8 +34,8 @@ async def run_workers(
 ) -> None:
     """Run the workers of a node until it is told to stop and all have drained. `read` reads the settings again.
 
-    Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one of the first does
-    not come to serve; and WorkersFailed when in the end one had to be killed, or ended by an error.
+    Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one does not come to
+    serve; and WorkersFailed when in the end one had to be killed, or ended by an error.
     """
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
