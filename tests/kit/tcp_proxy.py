@@ -42,7 +42,7 @@ class TcpProxy:
         self.port = free_port()
         self.delay_ms = 0.0
         self.jitter_ms = 0.0
-        self.accepted = 0
+        self.accepted_s: list[float] = []
         self._server_port = server_port
         self._dice = random.Random(seed)
         self._listener: trio.SocketListener | None = None
@@ -57,6 +57,11 @@ class TcpProxy:
     def connections(self) -> int:
         """How many clients are connected through it."""
         return len(self._pairs)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections it ever accepted; `accepted_s` says when."""
+        return len(self.accepted_s)
 
     @property
     def url(self) -> str:
@@ -126,7 +131,7 @@ class TcpProxy:
             self.refuse()
 
     async def _serve(self, client: trio.SocketStream) -> None:
-        self.accepted += 1
+        self.accepted_s.append(trio.current_time())
         if self._drops:
             client.socket.close()
             return

@@ -1,18 +1,20 @@
 """Traffic over a fault: publishers and witnesses of some durable topics, and the verdict on what they were told."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import trio
 
 from protocol.position import Position
 from tests.reliability.judge import Acknowledged, Verdict, judge
-from tests.reliability.line import Transport
+from tests.reliability.line import Line, Transport
 from tests.reliability.witness import MOST_WAIT_S, Nodes, Publisher, Refusal, Witness
 
+PAGE = 1000
 TRANSPORTS: tuple[Transport, ...] = ("device", "websocket")
 
 
@@ -35,6 +37,7 @@ class Traffic:
 
     def __init__(self, nodes: Nodes, plan: Plan) -> None:
         self.plan = plan
+        self._nodes = nodes
         numbers = itertools.count()
         self.topics = [f"durable:{number}" for number in range(plan.topics)]
         self.publishers = [
@@ -108,6 +111,31 @@ class Traffic:
             for witness in self._witnesses_of(topic):
                 reached = partial(_has_reached, witness, goal)
                 await self._wait(reached, f"{witness.name}, closed with {witness.codes}, is not at {goal}", seconds)
+
+    # --- the history --------------------------------------------------------------------------------------------------
+
+    async def missing_in_history(self) -> list[Acknowledged]:
+        """What was acknowledged and is not in the history that a node reads out now."""
+        kept = {data for topic in self.topics for data in await self._history(topic)}
+        return [ack for ack in self.acknowledged if ack.data not in kept]
+
+    async def _history(self, topic: str) -> list[Hashable]:
+        line = await Line.open(self._nodes.port(0, "device"), "device")
+        try:
+            await line.ask({"op": "connect", "id": 1})
+            kept: list[Hashable] = []
+            since: Any = "earliest"
+            while True:
+                request = {"op": "history", "id": 2, "topic": topic, "since": since, "limit": PAGE}
+                page = await line.ask(request)
+                assert page["op"] == "history", page
+                kept += [message["data"] for message in page["messages"]]
+                if not page["more"]:
+                    return kept
+                last = page["messages"][-1]
+                since = {"epoch": last["epoch"], "offset": last["offset"]}
+        finally:
+            line.close()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
