@@ -33,24 +33,30 @@ def role(engine: Engine, _arguments: list[bytes]) -> Reply:
 
 
 @command("info", 0, -1)
-def info(engine: Engine, _arguments: list[bytes]) -> Reply:
+def info(engine: Engine, arguments: list[bytes]) -> Reply:
+    """Tell what the product reads, section by section."""
     own = engine.identities
-    lines = [
-        "# Server",
-        f"redis_version:{own.version}",
-        "redis_mode:standalone",
-        f"run_id:{own.run_id}",
-        "# Persistence",
-        "loading:0",
-        "# Replication",
-        f"role:{own.role}",
-        f"connected_slaves:{engine.replicas}",
-        f"master_replid:{own.replication_id}",
-        f"master_replid2:{own.previous_replication_id}",
-        "# Cluster",
-        "cluster_enabled:0",
-        "",
-    ]
+    sections = {
+        "Server": {
+            "redis_version": own.version,
+            "redis_mode": "standalone",
+            "run_id": own.run_id,
+            "uptime_in_seconds": (engine.now_us() - engine.started_us) // 1_000_000,
+        },
+        "Persistence": {"loading": 0, "aof_enabled": int(engine.keeps_all)},
+        "Replication": {
+            "role": own.role,
+            "connected_slaves": engine.replicas,
+            "master_replid": own.replication_id,
+            "master_replid2": own.previous_replication_id,
+        },
+        "Cluster": {"cluster_enabled": 0},
+    }
+    wanted = {name.decode().capitalize() for name in arguments} - {"Default", "All", "Everything"} or set(sections)
+    lines: list[str] = []
+    for name, told in sections.items():
+        if name in wanted:
+            lines += [f"# {name}", *(f"{key}:{value}" for key, value in told.items()), ""]
     return "\r\n".join(lines).encode()
 
 

@@ -35,7 +35,10 @@ class Identities:
 
 @dataclass
 class Engine:
-    """Data, clock (`now_us`: Unix time in microseconds) and identity of one server."""
+    """Data, clock (`now_us`: Unix time in microseconds) and identity of one server.
+
+    `keeps_all` says that it has an append-only file, which is written before anything is answered.
+    """
 
     now_us: Callable[[], int]
     data: Keyspace = field(init=False)
@@ -45,8 +48,11 @@ class Engine:
     scripts: dict[bytes, bytes] = field(default_factory=dict)
     in_script: bool = False
     executed: int = 0
+    keeps_all: bool = True
+    started_us: int = 0
 
     def __post_init__(self) -> None:
+        self.started_us = self.now_us()
         self.data = Keyspace(lambda: self.now_us() // 1000)
 
     def execute(self, request: Sequence[bytes]) -> Reply:

@@ -33,12 +33,16 @@ class Gone(Exception):
 
 
 class Route:
-    """What lies between two hosts. Changing `clogged` or `delay_s` takes effect at once."""
+    """What lies between two hosts. Changing `clogged` or `delay_s` takes effect at once.
+
+    `clear_since_s` is when it was last clogged.
+    """
 
     def __init__(self, delay_s: float = 0.001, jitter_s: float = 0.0) -> None:
         self.delay_s = delay_s
         self.jitter_s = jitter_s
         self.changed = trio.lowlevel.ParkingLot()
+        self.clear_since_s = 0.0
         self._clogged = False
 
     @property
@@ -48,6 +52,8 @@ class Route:
 
     @clogged.setter
     def clogged(self, value: bool) -> None:
+        if self._clogged and not value:
+            self.clear_since_s = trio.current_time()
         self._clogged = value
         self.changed.unpark_all()
 
