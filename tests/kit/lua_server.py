@@ -15,7 +15,6 @@ from redis.typing import EncodableT
 from notifyd.broker.redis.scripts import Script
 from notifyd.errors import BrokerUnavailable
 
-
 SKEW = "test:skew"
 TIME = "redis.call('TIME')"
 SKEWED_TIME = "(function(t) t[1] = t[1] + (redis.call('GET', 'test:skew') or 0) return t end)(redis.call('TIME'))"

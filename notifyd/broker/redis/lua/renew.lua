@@ -8,10 +8,11 @@
 local meta, stream = KEYS[1], KEYS[2]
 local epoch, offset, fresh, id, previous = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
-local topic = open_topic(meta, stream, fresh, id, previous)
+local now = now_ms()
+local topic = open_topic(meta, stream, fresh, id, previous, now)
 local lacks = topic.epoch == epoch and topic.offset < offset
 if lacks then
   topic.epoch, topic.base, topic.changed = fresh, topic.offset, true
 end
-close_topic(meta, topic, now_ms(), false)
+close_topic(meta, topic, now, false)
 return lacks and 1 or 0

@@ -1,0 +1,25 @@
+-- Says that a node lives, and tells of the others.
+--
+-- KEYS: the nodes with their times of expiry, what they tell of themselves.
+-- ARGV: the node, how long it lives without a further beat (ms), what it tells of itself, and the two replication ids.
+-- Answers 1 where the node was alive until now, those that live, and those that have been dead for as long again.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local node, ttl = ARGV[1], tonumber(ARGV[2])
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local expires = redis.call('ZSCORE', KEYS[1], node)
+local known = expires and tonumber(expires) > now
+redis.call('ZADD', KEYS[1], text(now + ttl), node)
+if not known then
+  redis.call('HSET', KEYS[2], node, ARGV[3])
+end
+return {
+  known and 1 or 0,
+  redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf'),
+  redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. text(now - ttl)),
+}

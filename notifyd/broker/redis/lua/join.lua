@@ -1,0 +1,22 @@
+-- Counts a session as present on a node. One that is there already keeps its place, wherever it was.
+--
+-- KEYS: the topic's members, by session: {node, session, user, since, serial, asserted, announced} as MessagePack.
+-- ARGV: the node, session, user, since (Unix ms), what announces it ('' for nothing), the channel, PUBLISH or SPUBLISH,
+-- and the two replication ids. Answers 1 where it was not present.
+
+local key, node, session, user, since = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local announcement, channel, verb = ARGV[5], ARGV[6], ARGV[7]
+
+local time = redis.call('TIME')
+local serial = time[1] * 1000000 + time[2] -- no two scripts run in one microsecond
+local asserted = math.floor(serial / 1000)
+local present = redis.call('HGET', key, session)
+if present then
+  local entry = cmsgpack.unpack(present)
+  since, serial = entry[4], entry[5]
+end
+redis.call('HSET', key, session, cmsgpack.pack({node, session, user, since, serial, asserted, announcement ~= ''}))
+if not present and announcement ~= '' then
+  redis.call(verb, channel, announcement)
+end
+return present and 0 or 1

@@ -1,0 +1,146 @@
+"""Who is present, in Redis: a hash of members for each topic, and for each node the set of topics in which it has some.
+
+An entry says on which node the session lives, so that a session which moved is not taken out by the node it left.
+"""
+
+from collections.abc import Container, Iterable, Sequence
+from typing import TypeAlias
+
+import msgspec
+from redis.typing import EncodableT
+
+from notifyd.broker.redis.envelope import pack_change
+from notifyd.broker.redis.keys import Names
+from notifyd.broker.redis.nodes import NODE_TTL_S
+from notifyd.broker.redis.scripts import Script
+from notifyd.broker.redis.topology.base import Servers
+from protocol.messages import Joined, Left, Member
+
+PRUNED_AT_ONCE = 100
+"""Members of a dead node that one script removes: well below a millisecond."""
+
+
+class MemberEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A member as lua/join.lua writes it.
+
+    It joined at `since_ms` by its node's clock and at `serial` (us) by Redis's; its node last said so at `asserted_ms`.
+    """
+
+    node: str
+    session: str
+    user: str
+    since_ms: int
+    serial: int
+    asserted_ms: int
+    announced: bool
+
+
+Departure: TypeAlias = tuple[str, bytes]
+"""A session, and what announces that it is gone; nothing where nobody shall hear."""
+
+_decode = msgspec.msgpack.Decoder(MemberEntry).decode
+
+
+class RedisPresence:
+    """The members of all topics; `node` is where those who join here live. Every method raises BrokerUnavailable.
+
+    `node_ttl_s` is how long a node lives without a heartbeat.
+    """
+
+    def __init__(self, servers: Servers, names: Names, node: str, *, node_ttl_s: float = NODE_TTL_S) -> None:
+        self._servers = servers
+        self._names = names
+        self._node = node
+        self._node_ttl_ms = round(node_ttl_s * 1000)
+        self._here: dict[str, set[str]] = {}
+        self._join = Script("join")
+        self._leave = Script("leave")
+
+    async def join(self, topic: str, member: Member, *, announce: bool) -> None:
+        """Count a session as present here. One that is already keeps its place; only one that was not is announced."""
+        names = self._names
+        self._here.setdefault(topic, set()).add(member.session)
+        await self._servers.execute(names.members(self._node), "SADD", names.members(self._node), topic)
+        joined = Joined(topic=topic, user=member.user, session=member.session)
+        arguments: list[EncodableT] = [
+            self._node,
+            member.session,
+            member.user,
+            member.since,
+            pack_change(joined) if announce else b"",
+            names.channel(topic),
+            self._verb,
+        ]
+        await self._servers.evaluate(self._join, [names.presence(topic)], arguments)
+
+    async def leave(self, topic: str, member: Member, *, announce: bool) -> None:
+        """Count a session as gone, and announce it, unless it was not here: unknown, or on another node meanwhile."""
+        self._here.get(topic, set()).discard(member.session)
+        await self._remove(topic, self._node, [_departure(topic, member.user, member.session, announce=announce)])
+        if not self._here.get(topic):
+            # Who joins from now on adds the topic again, and is not overtaken by this.
+            self._here.pop(topic, None)
+            await self._forget(self._node, topic)
+
+    async def members(self, topic: str, alive_nodes: Container[str]) -> list[Member]:
+        """Tell who is present on these nodes, in the order they joined."""
+        entries = [entry for entry in await self._entries(topic) if entry.node in alive_nodes]
+        entries.sort(key=lambda entry: (entry.since_ms, entry.serial))
+        return [Member(user=entry.user, session=entry.session, since=entry.since_ms) for entry in entries]
+
+    async def prune(self, node: str) -> bool:
+        """Remove all members of a dead node and announce that they left.
+
+        It may be called again, and by several nodes: each member is announced once. False when some are left: they
+        joined so lately that the node must live, whatever it seemed.
+        """
+        members = self._names.members(node)
+        topics = [topic.decode() for topic in await self._servers.execute(members, "SMEMBERS", members)]
+        is_done = True
+        for topic in sorted(topics):
+            if await self._prune_topic(topic, node):
+                await self._forget(node, topic)
+            else:
+                is_done = False
+        return is_done
+
+    async def _prune_topic(self, topic: str, node: str) -> bool:
+        entries = [entry for entry in await self._entries(topic) if entry.node == node]
+        departures = [_departure(topic, entry.user, entry.session, announce=entry.announced) for entry in entries]
+        for start in range(0, len(departures), PRUNED_AT_ONCE):
+            batch = departures[start : start + PRUNED_AT_ONCE]
+            await self._remove(topic, node, batch, age_ms=self._node_ttl_ms)
+        return not entries or all(entry.node != node for entry in await self._entries(topic))
+
+    # --- what is asked of the servers --------------------------------------------------------------------------------
+
+    @property
+    def _verb(self) -> str:
+        return "SPUBLISH" if self._servers.sharded else "PUBLISH"
+
+    async def _entries(self, topic: str) -> list[MemberEntry]:
+        key = self._names.presence(topic)
+        return list(_read(await self._servers.execute(key, "HVALS", key)))
+
+    async def _remove(self, topic: str, node: str, departures: Sequence[Departure], *, age_ms: int = 0) -> None:
+        arguments: list[EncodableT] = [node, age_ms, self._names.channel(topic), self._verb]
+        for departure in departures:
+            arguments.extend(departure)
+        await self._servers.evaluate(self._leave, [self._names.presence(topic)], arguments)
+
+    async def _forget(self, node: str, topic: str) -> None:
+        members = self._names.members(node)
+        await self._servers.execute(members, "SREM", members, topic)
+
+
+def _departure(topic: str, user: str, session: str, *, announce: bool) -> Departure:
+    return session, pack_change(Left(topic=topic, user=user, session=session)) if announce else b""
+
+
+def _read(values: Iterable[bytes]) -> Iterable[MemberEntry]:
+    """Read entries, leaving out what some other version may have written."""
+    for value in values:
+        try:
+            yield _decode(value)
+        except msgspec.DecodeError:
+            continue
