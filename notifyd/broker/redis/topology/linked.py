@@ -4,20 +4,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
+from redis.exceptions import NoScriptError
 from redis.typing import EncodableT
 
 from notifyd.broker.redis.link import Link
 from notifyd.broker.redis.scripts import Script
-from notifyd.broker.redis.topology.asking import run_script
+from notifyd.broker.redis.topology.base import Command
 from notifyd.broker.redis.topology.confirming import Confirmations
 from notifyd.errors import BrokerUnavailable
 
 CONFIRMING_SHARE = 3
 """A WAIT takes this part of the deadline at most: one that is under way, the next one, and the command before."""
 
+_ASKING = ("ASKING",)
+
 
 class LinkedServer:
-    """The link to one server, named as in "redis at 127.0.0.1:6379". `on_turn` is called when it came up or ended."""
+    """The link to one server. `on_turn` is called when it came up or ended.
+
+    What asks raises the server's errors as they are, and BrokerUnavailable like the link. `asking` tells a server of a
+    Cluster that the question was sent to it by the one which gives the slot away.
+    """
 
     def __init__(self, link: Link, deadline_s: float, on_turn: Callable[[], None] | None = None) -> None:
         self.link = link
@@ -28,7 +35,7 @@ class LinkedServer:
 
     @property
     def is_new(self) -> bool:
-        """Whether the first attempt to connect is still under way, or served and has not ended."""
+        """Whether the first connection is still to be made, or has not ended yet."""
         return self._runs <= 1 and self._is_running
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -49,24 +56,47 @@ class LinkedServer:
         """Tell what is wrong with it; "" when nothing is."""
         if self.link.is_up:
             return ""
-        if self._is_running and self._runs <= 1:
+        if self.is_new:
             return f"{self.link.name} is connecting"
         state = "connecting" if self._is_running else "backing off"
         return f"{self.link.name} is {state}: {self.link.why_down}"
 
-    async def evaluate(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], replicas: int
-    ) -> Any:
-        """Run a script; with `replicas`, return only once so many have what it wrote.
-
-        Raises the server's error, and BrokerUnavailable where too few confirmed in time.
-        """
-        if not replicas:
-            return await run_script(self.link, script, keys, arguments)
-        connection = self._runs
-        reply = await run_script(self.link, script, keys, arguments)
-        await self._confirm(replicas, connection)
+    async def execute(self, command: Command, *, asking: bool = False) -> Any:
+        """Run one command."""
+        if not asking:
+            return await self.link.execute(*command)
+        _, reply = await self.link.execute_all([_ASKING, command])
+        if isinstance(reply, Exception):
+            raise reply
         return reply
+
+    async def evaluate(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[EncodableT],
+        *,
+        replicas: int = 0,
+        asking: bool = False,
+    ) -> Any:
+        """Run a script, the server's replication ids appended to its arguments: by its SHA, by its text if need be.
+
+        With `replicas`, return only once so many have what it wrote. Raises BrokerUnavailable where too few confirmed
+        in time.
+        """
+        connection = self._runs
+        call = (len(keys), *keys, *arguments, *self._replication_ids())
+        try:
+            reply = await self.execute(("EVALSHA", script.sha, *call), asking=asking)
+        except NoScriptError:
+            reply = await self.execute(("EVAL", script.text, *call), asking=asking)
+        if replicas:
+            await self._confirm(replicas, connection)
+        return reply
+
+    def _replication_ids(self) -> tuple[str, str]:
+        server = self.link.server
+        return ("", "") if server is None else (server.replication_id, server.previous_replication_id)
 
     async def _confirm(self, replicas: int, connection: int) -> None:
         """Wait for replicas. Asked on another connection than that of the write, WAIT would prove nothing."""

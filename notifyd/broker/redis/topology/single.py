@@ -49,7 +49,7 @@ class SingleServer:
     ) -> Any:
         """Run a script; see Servers."""
         try:
-            return await self._server.evaluate(script, keys, arguments, replicas)
+            return await self._server.evaluate(script, keys, arguments, replicas=replicas)
         except RedisError as error:
             raise server_refused(self._server.link, error) from None
 
