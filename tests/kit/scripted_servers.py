@@ -11,8 +11,8 @@
     servers.lost_table = True           # nobody knows where anything lives
 
 What a link sends and gets takes its time each way, `delay_s()`, and keeps its order. `ScriptedServers` stands in for
-`Servers`, its links for `Link`. A channel lives where `homes` says, else on the first server; what `feed_home` tells is
-what `execute` last found out.
+`Servers`, its links for `Link`. A channel lives where `homes` says, else on the first server; those called `...{N}` are
+spread over all. What `feed_home` tells is what `execute` last found out. Plain channels are published on all servers.
 """
 
 from collections import deque
@@ -222,7 +222,12 @@ class ScriptedServers:
         return channel.partition("{")[2].partition("}")[0] or channel
 
     def true_home(self, channel: str) -> str:
-        return self.homes.get(self.slot(channel), next(iter(self.nodes)))
+        slot = self.slot(channel)
+        return self.homes.get(slot) or self._first_home(slot)
+
+    def _first_home(self, slot: str) -> str:
+        homes = [*self.nodes]
+        return homes[int(slot) % len(homes) if slot.isdigit() else 0]
 
     def move(self, channel: str, home: str, *, told: bool = False) -> None:
         """Give a channel's slot to another server; `told`: those who ask `feed_home` know at once."""
@@ -239,7 +244,7 @@ class ScriptedServers:
 
     def learn(self, channel: str) -> None:
         slot = self.slot(channel)
-        if self.table.get(slot, next(iter(self.nodes))) != self.true_home(channel):
+        if self.table.get(slot, self._first_home(slot)) != self.true_home(channel):
             self.table[slot] = self.true_home(channel)
             self.change()
 
@@ -248,16 +253,17 @@ class ScriptedServers:
             callback()
 
     def publish(self, channel: str, payload: bytes) -> int:
-        return self.nodes[self.true_home(channel)].publish(
-            channel, payload, b"smessage" if self.sharded else b"message"
-        )
+        if self.sharded:
+            return self.nodes[self.true_home(channel)].publish(channel, payload, b"smessage")
+        return sum(node.publish(channel, payload, b"message") for node in self.nodes.values())
 
     # --- Servers ------------------------------------------------------------------------------------------------------
 
     def feed_home(self, channel: str) -> str:
         if self.lost_table:
             raise BrokerUnavailable("no server of the Cluster answers")
-        return self.table.get(self.slot(channel), next(iter(self.nodes)))
+        slot = self.slot(channel)
+        return self.table.get(slot) or self._first_home(slot)
 
     def open_feed(self, home: str, on_pushes: OnPushes) -> ScriptedLink:
         link = ScriptedLink(self, self.nodes[home], on_pushes)

@@ -5,6 +5,7 @@ decided which channel is on which feed: again whenever homes may have moved. Fee
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import trio
 
@@ -26,8 +27,8 @@ IDLE_FEED_S = 10.0
 PLAN_CHANNELS = 500
 """Channels that are placed before other tasks have their turn."""
 
-PROBE_CHANNELS = 20_000
-"""Names tried for a probe channel that lives on a certain server: enough for the smallest share of a large Cluster."""
+PROBE_CHANNELS = 2_000
+"""Names tried for a probe channel that lives on a certain server: enough for one of a hundred masters."""
 
 
 class ChannelSubscriber:
@@ -52,7 +53,7 @@ class ChannelSubscriber:
         self._on_restored = on_restored
         self._servers = servers
         self._deadline_s = deadline_s
-        self._probe_channel = probe_channel
+        self._probe_channel = probe_channel.replace("{", "").replace("}", "")  # a number between braces decides
         self._events = events
         self._services: Services | None = None
         self._homes: dict[str, ChannelFeed | None] = {}
@@ -84,11 +85,11 @@ class ChannelSubscriber:
         Raises BrokerUnavailable: at once while the server is known to be away, else after `deadline_s`. The channel is
         wanted all the same then, as it is when this is cancelled: `on_restored` tells when it is subscribed.
         """
-        await trio.lowlevel.checkpoint()
+        if channel not in self._homes:
+            self._fresh.add(channel)
+            self._add(channel)
         try:
-            if channel not in self._homes:
-                self._fresh.add(channel)
-                self._add(channel)
+            await trio.lowlevel.checkpoint()
             if not self.is_subscribed(channel):
                 await self._confirmation(channel)
         except BaseException:
@@ -133,7 +134,7 @@ class ChannelSubscriber:
         for carrier in (feed, self._leaving.pop(channel, None)):
             if carrier is not None:
                 self._let_go(channel, carrier)
-        self._answer(channel, BrokerUnavailable(f"{channel} was unsubscribed meanwhile"))
+        self._answer(channel, _unwanted(channel))
 
     def _let_go(self, channel: str, feed: ChannelFeed) -> None:
         feed.unwant(channel)
@@ -142,7 +143,9 @@ class ChannelSubscriber:
 
     async def _confirmation(self, channel: str) -> None:
         """Wait until a channel is confirmed, or it is known that it cannot be."""
-        feed = self._homes[channel]
+        feed = self._homes.get(channel)
+        if channel not in self._homes:
+            raise _unwanted(channel)
         if feed is None:
             self._servers.feed_home(channel)
         elif feed.away is not None:
@@ -315,19 +318,13 @@ class ChannelSubscriber:
             feed.probe_on(self._probe_channel_of(home, feed.probe_channel))
 
     def _probe_channel_of(self, home: str, present: str | None = None) -> str | None:
-        """Return a channel that lives on this server, the present one where it still does; None: none is known."""
+        """Return a channel that lives on this server, the present one where it may still do so; None: there is none."""
+        numbered = (f"{self._probe_channel}:{{{number}}}" for number in range(PROBE_CHANNELS))
+        first = self._probe_channel if present is None else present
         try:
-            if present is not None and self._servers.feed_home(present) == home:
-                return present
-            if self._servers.feed_home(self._probe_channel) == home:
-                return self._probe_channel
-            for number in range(PROBE_CHANNELS if self._servers.sharded else 0):
-                channel = f"{self._probe_channel}:{{{number}}}"
-                if self._servers.feed_home(channel) == home:
-                    return channel
+            return next((name for name in chain([first], numbered) if self._servers.feed_home(name) == home), None)
         except BrokerUnavailable:
-            pass
-        return None
+            return present
 
 
 class _Answer:
@@ -343,3 +340,7 @@ class _Answer:
 
 def _unavailable(feed: ChannelFeed) -> BrokerUnavailable:
     return BrokerUnavailable(f"no messages from {feed.home}: {feed.away}")
+
+
+def _unwanted(channel: str) -> BrokerUnavailable:
+    return BrokerUnavailable(f"{channel} was unsubscribed meanwhile")
