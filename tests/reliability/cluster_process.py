@@ -38,21 +38,24 @@ class NodeCluster:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def add(self) -> NodeProcess:
+    async def add(self) -> NodeProcess:
         """Start one more."""
-        self._nodes.append(self._start(len(self._nodes)))
-        self._ports.append(self._nodes[-1].ports)
-        return self._nodes[-1]
+        node = await self._start(len(self._nodes))
+        self._nodes.append(node)
+        self._ports.append(node.ports)
+        return node
 
     async def restart(self, number: int) -> NodeProcess:
         """Start one again that has ended; its ports are others. Meanwhile its clients try in vain."""
         assert not self._nodes[number].is_running
-        self._nodes[number] = await trio.to_thread.run_sync(self._start, number)
+        self._nodes[number] = await self._start(number)
         self._ports[number] = self._nodes[number].ports
         return self._nodes[number]
 
-    def _start(self, number: int) -> NodeProcess:
-        return self._stack.enter_context(started_node({"NODE__NAME": json.dumps(f"n{number}"), **self._settings}))
+    async def _start(self, number: int) -> NodeProcess:
+        """In a thread: what the nodes reach Redis through runs in this event loop."""
+        starting = started_node({"NODE__NAME": f"n{number}", **self._settings})
+        return await trio.to_thread.run_sync(self._stack.enter_context, starting)
 
     def port(self, number: int, transport: Transport) -> int:
         """Where a client connects whose home is the node of this number, or of its remainder."""
@@ -72,9 +75,10 @@ class NodeCluster:
                 await wait_ready(node, seconds)
 
     def assert_well(self) -> None:
-        """No node met a bug, and all that should run do."""
+        """No node met a bug. That a link to Redis was lost is none."""
         for node in self._nodes:
-            assert node.failures == []
+            bugs = [line for line in node.failures if not str(line.get("error")).startswith("LinkLost: ")]
+            assert bugs == [], "\n".join(map(str, bugs))
 
 
 async def wait_ready(node: NodeProcess, seconds: float = 10.0) -> None:
@@ -96,6 +100,6 @@ async def running_nodes(
     with ExitStack() as stack:
         nodes = NodeCluster(stack, broker_url, settings)
         for _ in range(count):
-            nodes.add()
+            await nodes.add()
         yield nodes
         nodes.assert_well()

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import trio
 
+from tests.kit.redis_servers import standalone
 from tests.reliability.cluster_process import NodeCluster, running_nodes
 from tests.reliability.line import Line, LineLost, Transport
+from tests.reliability.traffic import flowing_traffic
 from tests.reliability.witness import Publisher
 
 RESTART = 1012
@@ -144,3 +146,23 @@ async def test_clients_leave_one_after_the_other_and_lose_nothing(report: Callab
 @pytest.mark.measured
 async def test_5000_clients_leave_one_after_the_other_and_lose_nothing(report: Callable[[str], None]) -> None:
     await _drain(5000, 30.0, 0.5, report)
+
+
+@pytest.mark.guard(60)
+async def test_clients_that_leave_find_everything_on_another_node(report: Callable[[str], None]) -> None:
+    """Of two nodes over one Redis one is told to go, its publishers and subscribers busy."""
+    with standalone() as server:
+        async with running_nodes(2, server.url, {"NODE__DRAIN": "2s"}) as nodes:
+            await nodes.wait_ready()
+            async with flowing_traffic(nodes) as traffic:
+                nodes[0].process.terminate()
+                assert await nodes[0].wait_ended(2 + END_S) == 0
+                await nodes.restart(0)
+                verdict = await traffic.finish()
+                moved = sum(len(witness.connected_s) > 1 for witness in traffic.witnesses)
+                report(f"row 9: {moved} of {len(traffic.witnesses)} subscribers left a node for another: {verdict}")
+                assert verdict.complaints == []
+                assert verdict.gaps == 0
+                assert await traffic.missing_in_history() == []
+                assert moved >= len(traffic.witnesses) // 2
+                assert all(code in (RESTART, None) for witness in traffic.witnesses for code in witness.codes)

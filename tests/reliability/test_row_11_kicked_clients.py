@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from tests.kit.redis_servers import standalone
 from tests.reliability.cluster_process import NodeCluster, running_nodes
 from tests.reliability.traffic import Plan, Traffic, flowing_traffic
 from tests.reliability.witness import Witness
@@ -63,3 +64,19 @@ async def test_kicked_clients_of_one_node_lose_nothing(report: Callable[[str], N
 async def test_clients_of_one_node_kicked_20_times_over_10000_messages(report: Callable[[str], None]) -> None:
     async with running_nodes(1) as nodes:
         await _row(nodes, FULL, 20, 10_000, report)
+
+
+@pytest.mark.guard(60)
+async def test_kicked_clients_of_two_nodes_lose_nothing(report: Callable[[str], None]) -> None:
+    with standalone() as server:
+        async with running_nodes(2, server.url) as nodes:
+            await nodes.wait_ready()
+            await _row(nodes, SMALL, 5, 500, report)
+
+
+@pytest.mark.long
+async def test_clients_of_two_nodes_kicked_20_times_over_10000_messages(report: Callable[[str], None]) -> None:
+    with standalone() as server:
+        async with running_nodes(2, server.url) as nodes:
+            await nodes.wait_ready()
+            await _row(nodes, FULL, 20, 10_000, report)

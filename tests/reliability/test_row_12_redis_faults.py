@@ -23,6 +23,9 @@ LOSS_WINDOW_S = 1.0
 LASTS_S = 1.5
 """Longer than the deadline of a command."""
 
+QUIET_S = 0.5
+"""What there is before a fault."""
+
 LONG_S = {"redis_stopped": 10.0, "partition": 30.0}
 SEEDS = range(8)
 QUICK_FAULTS = (
@@ -47,6 +50,7 @@ async def _scene(plan: Plan | None = None) -> AsyncIterator[tuple[Scene, Traffic
 
 async def _suffer(scene: Scene, traffic: Traffic, name: str, seconds: float) -> str:
     """One fault; then all goes on, soon. What to report of it."""
+    await trio.sleep(QUIET_S)
     refused = len(traffic.refusals)
     await FAULTS[name](scene, seconds)
     resumed_s = await traffic.wait_flowing(BACK_S)
@@ -102,7 +106,7 @@ async def test_nothing_is_lost_whatever_follows_whatever(seed: int, report: Call
 async def _fail_over(sentinels: SentinelSet, nodes: NodeCluster, report: Callable[[str], None], *, loses: bool) -> None:
     await nodes.wait_ready()
     async with flowing_traffic(nodes) as traffic:
-        await trio.sleep(0.5)
+        await trio.sleep(QUIET_S)
         old = sentinels.primary
         killed_s = trio.current_time()
         old.kill()
@@ -176,6 +180,7 @@ async def test_a_slot_moves_and_nothing_is_lost(report: Callable[[str], None]) -
         async with running_nodes(2, running.url) as nodes:
             await nodes.wait_ready()
             async with flowing_traffic(nodes) as traffic:
+                await trio.sleep(QUIET_S)
                 moved = await _migrate(running, traffic)
                 resumed_s = await traffic.wait_flowing(BACK_S)
                 verdict = await _assert_whole(traffic, nodes)
