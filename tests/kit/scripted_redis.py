@@ -92,8 +92,9 @@ class ScriptedConnection:
 
     def send(self, data: bytes) -> None:
         """Send bytes now; lost where the client has closed."""
-        with contextlib.suppress(trio.ClosedResourceError):
-            self._client.receive_stream.put_data(data)
+        if data:
+            with contextlib.suppress(trio.ClosedResourceError):
+                self._client.receive_stream.put_data(data)
 
     def end(self) -> None:
         """End the stream behind what was sent."""

@@ -148,7 +148,8 @@ class Link:
         self.why_down = reason
         self._replies.fail(f"{self.name}: {reason}")
         self._replies = self._no_replies()
-        self._up = trio.Event()
+        if self._up.is_set():  # else it never was up, and who waits for that goes on waiting
+            self._up = trio.Event()
         self._down.set()
         scope.cancel()
 

@@ -514,6 +514,27 @@ async def test_waiting_for_the_end_sees_each_end(server: ScriptedRedis, autojump
         assert ends == ["moved"]
 
 
+async def test_who_waits_for_a_link_waits_through_failed_greetings(
+    server: ScriptedRedis, autojump_clock: MockClock
+) -> None:
+    async with server.running(), running_link(server.dial, again=True) as link, trio.open_nursery() as nursery:
+        server.reply("HELLO", None)
+        link.drop("moved")
+        came_up = trio.Event()
+
+        async def note() -> None:
+            await link.wait_up()
+            came_up.set()
+
+        nursery.start_soon(note)
+        await trio.sleep(5)
+        assert len(server.called("HELLO")) > 3
+        assert not came_up.is_set()
+        server.forget("HELLO")
+        with trio.fail_after(5):
+            await came_up.wait()
+
+
 async def test_cancelled_it_tells_who_waits_and_closes_the_stream(server: ScriptedRedis) -> None:
     async with server.running(), trio.open_nursery() as nursery:
         link = make_link(server.dial)
