@@ -1,7 +1,7 @@
-"""A client in a simulation: wants topics, publishes until it is answered, comes back whatever happens, tells the oracle.
+"""A client in a simulation: wants topics, publishes until it is answered, comes back whatever happens.
 
-It speaks over the simulated network with a node's device listener. What it hears goes to the oracle in the very order in
-which it came: replies are judged by the reader, not by the task that asked.
+It speaks over the simulated network with a node's device listener. What it hears goes to the oracle in the very order
+in which it came: replies are judged by the reader, not by the task that asked.
 """
 
 from collections.abc import Callable
@@ -156,7 +156,9 @@ def place_of(message: Message) -> Place | None:
 class SimClient:
     """A client across its connections. `home` is the number of the node it tries next."""
 
-    def __init__(self, number: int, plan: ClientPlan, nodes: int, network: Network, oracle: Oracle, log: Any) -> None:
+    def __init__(
+        self, number: int, plan: ClientPlan, *, nodes: int, network: Network, oracle: Oracle, log: Any
+    ) -> None:
         self.name = f"c{number}"
         self.plan = plan
         self.network = network
@@ -264,6 +266,13 @@ class SimClient:
         """Want it no longer."""
         self.wanted.pop(topic, None)
         self._changed.set()
+
+    @property
+    def standing(self) -> str:
+        """Tell where it stands, for people."""
+        one = self.conversation
+        where = "not connected" if one is None else f"on {one.node}, {sorted(one.subscribed)} subscribed"
+        return f"{where}, wants {sorted(self.wanted)}, resumed: {self.resumed}"
 
     @property
     def is_settled(self) -> bool:

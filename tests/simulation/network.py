@@ -198,6 +198,7 @@ class Network:
         self._routes: dict[tuple[str, str], Route] = {}
         self._listeners: dict[str, Callable[[End], None]] = {}
         self._ends: dict[End, None] = {}
+        self._buried: set[str] = set()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -235,6 +236,10 @@ class Network:
         """Let a host refuse connections."""
         self._listeners.pop(host, None)
 
+    def bury(self, host: str) -> None:
+        """Let nothing come from a host any more: whoever runs there is dead and does not know it."""
+        self._buried.add(host)
+
     async def dial(self, source: str, target: str, *, target_capacity_bytes: int = UNBOUNDED_BYTES) -> End:
         """Connect two hosts. Raises ConnectionRefusedError; waits for as long as the route is clogged.
 
@@ -245,7 +250,7 @@ class Network:
         while route.clogged:
             await route.changed.park()
         accept = self._listeners.get(target)
-        if accept is None:
+        if accept is None or source in self._buried:
             raise ConnectionRefusedError(f"{target} refuses connections")
         there = self.direction(source, target)
         back = self.direction(target, source, target_capacity_bytes)

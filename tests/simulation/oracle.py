@@ -40,7 +40,7 @@ class Listening:
     owed_gap: Place | None = None
     replayed_from: Place | None = None
     is_open: bool = False
-    heard: set[Any] = field(default_factory=set)
+    heard: dict[Any, Place] = field(default_factory=dict)
     unechoed: set[Any] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -137,7 +137,7 @@ class Oracle:
             if since is not None:
                 self._judge_refusal(one, since, told)
             misses = told[1] > 0 and (known[0] != told[0] or known[1] < told[1])
-            one.owed_gap, one.last = (told, known) if misses else (None, told)
+            one.owed_gap, one.last = (told, known) if misses else (None, told if since is not None else None)
         elif since is not None:
             self._judge_continuity(one, since, told)
             one.last = since
@@ -197,9 +197,8 @@ class Oracle:
         elif last is not None and place[1] > last[1] + 1:
             self.break_("nothing is lost silently", f"{one}: {place} {data!r} came")
         one.last, one.replayed_from, one.owed_gap = place, None, None
-        if data in one.heard and data not in self.lost:
-            self.break_("a message with a key comes once", f"{one}: {data!r} came under another position before")
-        one.heard.add(data)
+        if one.heard.setdefault(data, place) != place and data not in self.lost:
+            self.break_("a message with a key comes once", f"{one}: {data!r} came as {one.heard[data]} before")
 
     def _pass_own(self, one: Listening, place: Place) -> None:
         """Go past the client's own messages that it does not want to hear: they may be left out."""

@@ -61,16 +61,16 @@ class Session:
 
 
 class SimRedis:
-    """One server. `down` while it was killed; `stalled` while it does not run, though its kernel still listens."""
+    """One server. `witness` is told of everything that is published."""
 
     def __init__(self, *, now_us: Callable[[], int], random: Random, password: str | None = None) -> None:
         self.random = random
         self.engine = Engine(now_us, exchange=self, identities=self._fresh_identities(""))
         self.password = password
         self.sessions: dict[int, Session] = {}
-        self.down = False
         self._stalled: trio.Event | None = None
         self._replica: Keyspace | None = None
+        self.witness: Callable[[bytes, bytes], None] = lambda _channel, _payload: None
         self._last_number = 0
         self._nursery: trio.Nursery | None = None
 
@@ -231,6 +231,7 @@ class SimRedis:
 
     def publish(self, channel: bytes, payload: bytes, *, sharded: bool) -> int:
         """Hand a message to every subscriber of its channel."""
+        self.witness(channel, payload)
         push = Push([b"smessage" if sharded else b"message", channel, payload])
         heard = [s for s in self.sessions.values() if channel in (s.shard_channels if sharded else s.channels)]
         for session in heard:
@@ -263,7 +264,8 @@ class SimRedis:
 
     def stall(self) -> None:
         """Stop running (SIGSTOP): connections stay, nothing is answered."""
-        self._stalled = self._stalled or trio.Event()
+        if self._stalled is None:
+            self._stalled = trio.Event()
 
     def go_on(self) -> None:
         """Run again, with all that arrived meanwhile."""
@@ -274,6 +276,7 @@ class SimRedis:
     def restart(self) -> None:
         """Come back with everything that was ever acknowledged (append-only file, synced always)."""
         self.engine.scripts.clear()
+        self.engine.started_us = self.engine.now_us()
         self.engine.identities = self._fresh_identities("")
         self._replica = None
 
