@@ -24,7 +24,7 @@ async def scan_server(link: Link, pattern: str) -> set[str]:
     cursor: EncodableT = 0
     while True:
         cursor, keys = await link.execute("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
-        found.update(key.decode(errors="surrogateescape") for key in keys)
+        found.update(key.decode(errors="replace") for key in keys)
         if int(cursor) == 0:
             return found
 

@@ -48,6 +48,7 @@ class ClusterServers:
         self._replicas: frozenset[Endpoint] = frozenset()
         self._callbacks: list[Callable[[], None]] = []
         self._doubted = trio.Event()
+        self._turned = trio.Event()
         self._had_sharded_channels: bool | None = None
         self._unknown = "the slots of the Cluster are not known yet"
 
@@ -197,6 +198,7 @@ class ClusterServers:
     def _turn(self) -> None:
         """Take note that a link came up or ended: another master may have its slots now."""
         self.doubt()
+        self._turned.set()
         self._look_at_channels()
 
     def _look_at_channels(self) -> None:
@@ -215,18 +217,23 @@ class ClusterServers:
         """Keep the table of slots: a service. Raises LinkLost when no server at all could be asked."""
         pauses = Backoff(base_s=HURRIED_REFRESH_S, cap_s=HURRIED_REFRESH_CAP_S)
         while True:
-            self._doubted = trio.Event()
+            self._doubted, self._turned = trio.Event(), trio.Event()
             self._take(await self._view())
             await self._members.stop_those_gone()
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
-            if self.problems():
-                await trio.sleep(pauses.next_delay_s())
-                continue
+            await self._rest(pauses)
+
+    async def _rest(self, pauses: Backoff) -> None:
+        """Wait until the table should be read again: while something is amiss soon, and as soon as a link turns."""
+        if self.problems():
+            with trio.move_on_after(pauses.next_delay_s()):
+                await self._turned.wait()
+        else:
             pauses.reset()
             with trio.move_on_after(self._linking.deadline_s if self._members.are_leaving else REFRESH_S):
                 await self._doubted.wait()
-            await trio.sleep(HURRIED_REFRESH_S * random.random())
+        await trio.sleep(HURRIED_REFRESH_S * random.random())
 
     async def _view(self) -> SlotView:
         """Ask the masters that are linked to; where there are none, anybody who was ever heard of."""

@@ -16,12 +16,26 @@ SHARDED_CHANNELS = (7, 0, 0)
 """The first version that has SPUBLISH and SSUBSCRIBE."""
 
 
+UNASKED = "has not told yet whether the Cluster is up"
+DOWN = "says that the Cluster is down"
+
+
 class Member(LinkedServer):
-    """A server of the Cluster, and where it is."""
+    """A server of the Cluster, and where it is. `trouble` is what it says about the Cluster when that is not well."""
 
     def __init__(self, endpoint: Endpoint, link: Link, deadline_s: float, on_turn: Callable[[], None]) -> None:
         super().__init__(link, deadline_s, on_turn)
         self.endpoint = endpoint
+        self.trouble = UNASKED
+
+    def problem(self) -> str:
+        """Tell what is wrong with it; "" when nothing is."""
+        return super().problem() or (f"{self.link.name} {self.trouble}" if self.trouble else "")
+
+    def _turn(self) -> None:
+        if not self.link.is_up:
+            self.trouble = UNASKED
+        super()._turn()
 
 
 class Members:

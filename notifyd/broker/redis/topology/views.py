@@ -1,40 +1,43 @@
 """Asking the servers of a Cluster which slots they believe to be served by whom, and what to make of it."""
 
+import contextlib
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import trio
-from redis.exceptions import RedisError
 
 from notifyd.broker.redis.link import LinkLost
 from notifyd.broker.redis.target import Endpoint
 from notifyd.broker.redis.topology.asking import ask_once
+from notifyd.broker.redis.topology.base import Command
 from notifyd.broker.redis.topology.linking import Linking
-from notifyd.broker.redis.topology.members import Member
+from notifyd.broker.redis.topology.members import DOWN, Member
 from notifyd.broker.redis.topology.slots import SlotView, read_slots
 from notifyd.errors import BrokerUnavailable
 
 MOST_ASKED = 5
-"""How many servers are asked at once: enough that one with an old view is outvoted."""
+"""How many servers are asked for the table at once: enough that one with an old view is outvoted."""
 
 QUESTION = ("CLUSTER", "SLOTS")
+STATE_QUESTION = ("CLUSTER", "INFO")
 
 
 async def ask_members(servers: Iterable[Member]) -> list[SlotView]:
-    """Ask some of these servers over their links; the views of those that answered."""
+    """Ask these servers over their links what troubles them, and some for their views, which are returned."""
     asked = list(servers)
     views: list[SlotView] = []
 
-    async def ask(server: Member) -> None:
-        try:
-            views.append(read_slots(await server.execute(QUESTION), server.endpoint))
-        except (BrokerUnavailable, RedisError, ValueError):
-            return  # it has no say
+    async def ask(server: Member, questions: Sequence[Command]) -> None:
+        with contextlib.suppress(BrokerUnavailable, ValueError):  # then it has no say
+            state, *slots = await server.link.execute_all(questions)
+            server.trouble = DOWN if isinstance(state, bytes) and b"cluster_state:fail" in state else ""
+            views.extend(read_slots(reply, server.endpoint) for reply in slots)
 
     async with trio.open_nursery() as nursery:
-        for server in random.sample(asked, min(MOST_ASKED, len(asked))):
-            nursery.start_soon(ask, server)
+        for number, server in enumerate(random.sample(asked, len(asked))):
+            questions = [STATE_QUESTION, QUESTION] if number < MOST_ASKED else [STATE_QUESTION]
+            nursery.start_soon(ask, server, questions)
     return views
 
 
