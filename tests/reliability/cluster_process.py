@@ -6,7 +6,7 @@ async with running_nodes(2, server.url) as nodes:
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
 import trio
@@ -22,13 +22,12 @@ SETTINGS = {
 
 
 class NodeCluster:
-    """The nodes by number. `broker_url` None: the embedded broker."""
+    """The nodes by number; each has its own of `broker_urls`, or the last one, or the embedded broker."""
 
-    def __init__(self, stack: ExitStack, broker_url: str | None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, stack: ExitStack, broker_urls: Sequence[str], settings: Mapping[str, str] | None = None) -> None:
         self._stack = stack
         self._settings = {**SETTINGS, **(settings or {})}
-        if broker_url is not None:
-            self._settings["BROKER__URL"] = broker_url
+        self._broker_urls = broker_urls
         self._nodes: list[NodeProcess] = []
         self._ports: list[dict[str, int]] = []
 
@@ -54,7 +53,10 @@ class NodeCluster:
 
     async def _start(self, number: int) -> NodeProcess:
         """In a thread: what the nodes reach Redis through runs in this event loop."""
-        starting = started_node({"NODE__NAME": f"n{number}", **self._settings})
+        own = {"NODE__NAME": f"n{number}"}
+        if self._broker_urls:
+            own["BROKER__URL"] = self._broker_urls[min(number, len(self._broker_urls) - 1)]
+        starting = started_node({**own, **self._settings})
         return await trio.to_thread.run_sync(self._stack.enter_context, starting)
 
     def port(self, number: int, transport: Transport) -> int:
@@ -93,12 +95,12 @@ async def wait_ready(node: NodeProcess, seconds: float = 10.0) -> None:
 
 @asynccontextmanager
 async def running_nodes(
-    count: int = 1, broker_url: str | None = None, settings: Mapping[str, str] | None = None
+    count: int = 1, *broker_urls: str, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[NodeCluster]:
     """Run so many nodes for the length of the block. Those that still run are stopped at its end, and end well."""
     raise_descriptor_limit()
     with ExitStack() as stack:
-        nodes = NodeCluster(stack, broker_url, settings)
+        nodes = NodeCluster(stack, broker_urls, settings)
         for _ in range(count):
             await nodes.add()
         yield nodes

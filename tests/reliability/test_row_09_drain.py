@@ -152,7 +152,7 @@ async def test_5000_clients_leave_one_after_the_other_and_lose_nothing(report: C
 async def test_clients_that_leave_find_everything_on_another_node(report: Callable[[str], None]) -> None:
     """Of two nodes over one Redis one is told to go, its publishers and subscribers busy."""
     with standalone() as server:
-        async with running_nodes(2, server.url, {"NODE__DRAIN": "2s"}) as nodes:
+        async with running_nodes(2, server.url, settings={"NODE__DRAIN": "2s"}) as nodes:
             await nodes.wait_ready()
             async with flowing_traffic(nodes) as traffic:
                 nodes[0].process.terminate()

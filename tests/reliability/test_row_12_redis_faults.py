@@ -11,8 +11,9 @@ from tests.kit.redis_servers import Cluster, SentinelSet, cluster, sentinel_set,
 from tests.kit.tcp_proxy import open_proxy
 from tests.reliability.cluster_process import NodeCluster, running_nodes
 from tests.reliability.faults import FAULTS, Scene
-from tests.reliability.judge import Verdict
+from tests.reliability.judge import Arrived, Verdict
 from tests.reliability.traffic import Plan, Traffic, flowing_traffic
+from tests.reliability.witness import Publisher, Witness
 
 BACK_S = 10.0
 """Work resumes within so long of Redis."""
@@ -86,6 +87,43 @@ async def test_nothing_is_lost_between_node_and_redis(report: Callable[[str], No
     await _row(QUICK_FAULTS, lambda _: 0.8, report)
 
 
+@pytest.mark.guard(60)
+async def test_what_came_last_before_silence_arrives_too(report: Callable[[str], None]) -> None:
+    """Nothing that follows tells that it is missing: the node has to look by itself when its connection is back."""
+    with standalone() as server:
+        async with open_proxy(server.port) as proxy, running_nodes(2, server.url, proxy.url) as nodes:
+            await nodes.wait_ready()
+            witnesses = [Witness(f"w{number}", nodes, f"durable:{number}", home=1) for number in range(5)]
+            async with trio.open_nursery() as nursery:
+                for witness in witnesses:
+                    nursery.start_soon(witness.run)
+                    await witness.has_begun.wait()
+                await _publish_each(nodes, witnesses, "before")
+                await FAULTS["connections_cut"](Scene(server, proxy, nodes), 0.1)
+                proxy.refuse()
+                await _publish_each(nodes, witnesses, "meanwhile")
+                proxy.allow()
+                began_s = trio.current_time()
+                await _wait_heard(witnesses, 4)
+                report(f"row 12: the last before silence came {trio.current_time() - began_s:.1f} s after the cut")
+                nursery.cancel_scope.cancel()
+
+
+async def _publish_each(nodes: NodeCluster, witnesses: Sequence[Witness], name: str) -> None:
+    """Two messages on each topic, by the node whose connection is whole."""
+    async with trio.open_nursery() as nursery:
+        for witness in witnesses:
+            nursery.start_soon(Publisher(name, nodes, witness.topic).run, 2)
+
+
+async def _wait_heard(witnesses: Sequence[Witness], count: int) -> None:
+    """Wait until each has had so many messages, and nothing else."""
+    with trio.fail_after(BACK_S):
+        while any(len(witness.account) < 1 + count for witness in witnesses):  # noqa: ASYNC110 - another process
+            await trio.sleep(0.01)
+    assert all(isinstance(event, Arrived) for witness in witnesses for event in witness.account[1:])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", [*SLOW_FAULTS, *QUICK_FAULTS])
 async def test_nothing_is_lost_when_it_lasts(name: str, report: Callable[[str], None]) -> None:
@@ -137,7 +175,7 @@ async def test_a_failover_loses_no_more_than_its_window_and_says_so(report: Call
 @pytest.mark.guard(60)
 async def test_a_failover_loses_nothing_that_a_replica_confirmed(report: Callable[[str], None]) -> None:
     with sentinel_set() as sentinels:
-        async with running_nodes(2, sentinels.url, {"BROKER__REPLICAS": "1"}) as nodes:
+        async with running_nodes(2, sentinels.url, settings={"BROKER__REPLICAS": "1"}) as nodes:
             await _confirmed_failover(sentinels, nodes, report)
 
 

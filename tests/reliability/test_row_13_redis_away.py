@@ -121,7 +121,7 @@ async def _away(scene: Scene, traffic: Traffic, seconds: float) -> tuple[float, 
 
 async def _row(seconds: float, report: Callable[[str], None]) -> None:
     with standalone(appendfsync="always") as server:
-        async with open_proxy(server.port) as proxy, running_nodes(2, proxy.url, SETTINGS) as nodes:
+        async with open_proxy(server.port) as proxy, running_nodes(2, proxy.url, settings=SETTINGS) as nodes:
             await nodes.wait_ready()
             async with flowing_traffic(nodes, PLAN) as traffic:
                 await trio.sleep(0.5)
@@ -155,7 +155,7 @@ async def test_redis_away_for_60_s_is_told_and_borne(report: Callable[[str], Non
 async def test_a_redis_that_only_says_nothing_is_away_too(report: Callable[[str], None]) -> None:
     """A partition: the first publishes wait for the deadline, the others are refused at once."""
     with standalone() as server:
-        async with open_proxy(server.port) as proxy, running_nodes(2, proxy.url, SETTINGS) as nodes:
+        async with open_proxy(server.port) as proxy, running_nodes(2, proxy.url, settings=SETTINGS) as nodes:
             await nodes.wait_ready()
             async with flowing_traffic(nodes, PLAN) as traffic:
                 proxy.stall()

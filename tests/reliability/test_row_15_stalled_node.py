@@ -63,7 +63,7 @@ async def _stall(server: RedisServer, nodes: NodeCluster, traffic: Traffic, seco
 async def _row(seconds: float, report: Callable[[str], None], *, history: int) -> None:
     topics = f'[{{ match = "durable:**", history = {history}, subscribe = "anyone", publish = "anyone" }}]'
     with standalone(client_output_buffer_limit=LIMIT, appendonly="no") as server:
-        async with running_nodes(2, server.url, {"TOPICS": topics, "LIMITS__QUEUE": '"16MiB"'}) as nodes:
+        async with running_nodes(2, server.url, settings={"TOPICS": topics, "LIMITS__QUEUE": '"16MiB"'}) as nodes:
             await nodes.wait_ready()
             async with flowing_traffic(nodes, PLAN) as traffic:
                 again_s, whole_s = await _stall(server, nodes, traffic, seconds)
