@@ -95,7 +95,7 @@ class Membership:
 
     async def members(self, topic: str) -> list[Member]:
         """Tell who is present on nodes that live. Raises BrokerUnavailable."""
-        return await self._presence.members(topic, await self._nodes.alive())
+        return await self._presence.members(topic, await self._nodes.alive() | {self._nodes.node})
 
     async def others(self) -> list[str]:
         """Tell the other nodes that live. Raises BrokerUnavailable."""
@@ -160,10 +160,9 @@ class Membership:
         self._given_up = {session: until_s for session, until_s in self._given_up.items() if until_s > now_s}
 
     async def _bury(self, node: str) -> None:
-        """Remove a dead node and its members, unless another node does so."""
-        if await self._nodes.remove(node):
+        """Remove a dead node's members, then the node; several nodes may do so at once, each part is done by one."""
+        if await self._presence.prune(node) and await self._nodes.remove(node):
             self._events.log("warning", "node_gone", gone=node)
-            await self._presence.prune(node)
 
     async def _fulfil_due(self) -> None:
         now_s = trio.current_time()

@@ -131,6 +131,10 @@ class Trial:
         """Read a topic's history, 1000 messages unless told otherwise."""
         return await self.broker.history(topic, since, limit, self.keep(history))
 
+    async def topics(self) -> dict[str, Position | None]:
+        """Tell the topics that the test itself has used."""
+        return {name: at for name, at in (await self.broker.topics()).items() if not name.startswith(MARKER)}
+
     async def received(self) -> list[Any]:
         """Return the data of everything delivered so far, and start anew."""
         await self.delivered_all()

@@ -1,5 +1,6 @@
 """The conformance suite, second part: what `notifyd/broker/base.py` promises of presence, sessions and topics."""
 
+from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import SessionRecord
 from notifyd.model import SessionId
 from protocol.messages import Member
@@ -43,6 +44,25 @@ async def test_a_list_of_members_is_a_copy(trial: Trial) -> None:
     assert await trial.broker.presence("a:b") == [member("s1")]
 
 
+async def test_who_comes_and_goes_is_told_where_it_is_asked_for(trial: Trial) -> None:
+    await trial.subscribe("a:b")
+    for announce in (True, False):
+        for session in ("s1", "s1", "s2"):
+            await trial.broker.join("a:b", member(session), announce=announce)
+        await trial.broker.leave("a:b", member("s1"), announce=announce)
+        await trial.broker.leave("a:b", member("s1"), announce=announce)
+        await trial.broker.leave("a:b", member("s2"), announce=announce)
+    await trial.broker.join("a:c", member("s1"), announce=True)
+    await trial.delivered_all()
+    told = [(type(change).__name__, change.topic, change.session, change.user) for change in trial.got.changes]
+    assert told == [
+        ("Joined", "a:b", "s1", "ann"),
+        ("Joined", "a:b", "s2", "ann"),
+        ("Left", "a:b", "s1", "ann"),
+        ("Left", "a:b", "s2", "ann"),
+    ]
+
+
 # --- sessions --------------------------------------------------------------------------------------------------------
 
 
@@ -50,10 +70,11 @@ def record(session: str = "s1", user: str = "ann") -> SessionRecord:
     return SessionRecord(SessionId(session), user, {"a:b": Position("x", 3), "no:history": None})
 
 
-async def test_a_session_is_taken_out_once(trial: Trial) -> None:
-    await trial.broker.save_session(record(), trial.ttl_s)
+async def test_a_session_is_loaded_as_it_was_saved(trial: Trial) -> None:
+    assert await trial.broker.save_session(record(), trial.ttl_s) is True
     assert await trial.broker.load_session(SessionId("s1"), "ann") == record()
-    assert await trial.broker.load_session(SessionId("s1"), "ann") is None
+    assert await trial.broker.save_session(record(), trial.ttl_s) is True  # the node that took it goes on with it
+    assert await trial.broker.load_session(SessionId("s1"), "ann") == record()
 
 
 async def test_an_unknown_session_is_none(trial: Trial) -> None:
@@ -95,11 +116,28 @@ async def test_a_saved_session_is_a_copy(trial: Trial) -> None:
 
 
 async def test_topics_are_told_with_their_newest_positions(trial: Trial) -> None:
-    assert await trial.broker.topics() == {}
+    assert await trial.topics() == {}
     positions = await trial.publish("a:b", 1, 2)
     await trial.subscribe("a:b")
     await trial.subscribe("no:history")
-    assert await trial.broker.topics() == {"a:b": positions[1], "no:history": None}
+    assert await trial.topics() == {"a:b": positions[1], "no:history": None}
     await trial.broker.unsubscribe("no:history")
     await trial.advance(trial.ttl_s * 2)
-    assert await trial.broker.topics() == {"a:b": positions[1]}
+    assert await trial.topics() == {"a:b": positions[1]}
+
+
+# --- what concerns all nodes -----------------------------------------------------------------------------------------
+
+
+async def test_a_revocation_holds_here_at_once(trial: Trial) -> None:
+    revocation = Revocation(until_s=2e9, token_id="j")
+    await trial.broker.revoke(revocation)
+    assert trial.got.revoked == [revocation]
+
+
+async def test_a_session_that_no_other_node_has_is_not_ended(trial: Trial) -> None:
+    assert await trial.broker.end_session(SessionId("s1")) is False
+
+
+async def test_a_broker_that_works_has_no_problems(trial: Trial) -> None:
+    assert await trial.broker.problems() == []

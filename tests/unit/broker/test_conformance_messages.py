@@ -262,7 +262,8 @@ async def test_lowered_history_trims_and_raised_again_stays_honest(trial: Trial)
 async def test_history_read_away_and_raised_again_stays_honest(trial: Trial) -> None:
     positions = await trial.publish("a:b", 1, 2)
     assert (await trial.broker.history("a:b", "earliest", 10, NO_HISTORY)).top is None
-    assert not (await trial.read("a:b", positions[0])).continuous
+    page = await trial.read("a:b", positions[0])
+    assert (data_of(page), page.continuous) in (([], False), ([2], True))  # a broker may trim by such a read, or not
     newest = await trial.read("a:b", positions[1])
     assert (newest.continuous, newest.top) == (True, positions[1])
 

@@ -22,6 +22,12 @@ TOPIC_BYTES = HISTORY_OVERHEAD_BYTES + MESSAGE_OVERHEAD_BYTES
 """A topic that keeps one message costs this and its packed bytes, of which the tests here use few."""
 
 
+@pytest.fixture
+def broker_kind() -> str:
+    """The tests of this file are for the embedded broker alone."""
+    return "memory"
+
+
 async def publish_in_turn(trial: Trial, topics: Sequence[str], value: Any = 0) -> list[Position]:
     """Publish to one topic after the other, a second between."""
     positions = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from notifyd.broker.base import Retention
 from notifyd.broker.memory import MemoryBroker
-from tests.unit.broker.conformance import KINDS, Trial, open_trial
+from tests.unit.broker.conformance import Trial, open_trial
 from tests.unit.broker.oracle import Oracle
 
 TOPICS = ("a:b", "a:c", "x", "y:z")
