@@ -49,7 +49,7 @@ class Parent:
     def __init__(self, directory: Path, events: RecordedEvents, behaviours: tuple[str, ...]) -> None:
         self._directory = directory
         self._events = events
-        self._behaviours = behaviours
+        self.behaviours = behaviours
         self.workers = Workers(settings_with(len(behaviours)), {}, events, command=self.command, level="info")
 
     def told(self, number: int) -> list[str]:
@@ -67,7 +67,7 @@ class Parent:
 
     def command(self, number: int) -> list[str]:
         """Return what starts a worker."""
-        behaviour = self._behaviours[number - 1]
+        behaviour = self.behaviours[number - 1]
         return [sys.executable, stand_in_worker.__file__, behaviour, str(self._directory / str(number))]
 
 
@@ -84,9 +84,6 @@ async def until(condition: Callable[[], object]) -> None:
 def running(tmp_path: Path, events: RecordedEvents, monkeypatch: pytest.MonkeyPatch) -> Starting:
     """Runs workers that behave like this; where `serving`, they all serve, and are told to end with the block."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(parent, "MARGIN_S", 0.3)
-    monkeypatch.setattr(process, "STOP_S", 0.3)
-    monkeypatch.setattr(process, "LATE_SIGNAL_S", 0.3)
 
     @asynccontextmanager
     async def run(*behaviours: str, serving: bool = True) -> AsyncIterator[Parent]:
@@ -100,6 +97,13 @@ def running(tmp_path: Path, events: RecordedEvents, monkeypatch: pytest.MonkeyPa
                 started.workers.drain()
 
     return run
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the parent wait only a moment for those that do not end."""
+    monkeypatch.setattr(parent, "MARGIN_S", 0.3)
+    monkeypatch.setattr(process, "STOP_S", 0.3)
 
 
 def is_alive(pid: int) -> bool:
@@ -192,7 +196,10 @@ async def test_one_that_ends_by_itself_is_replaced_too(running: Starting) -> Non
         assert ["was ended by SIGTERM" in failure for failure in started.failures()] == [True]
 
 
-async def test_what_was_signalled_together_with_its_parent_is_no_failure(running: Starting) -> None:
+async def test_what_was_signalled_together_with_its_parent_is_no_failure(
+    running: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LATE_SIGNAL_S", 20.0)
     async with running("obey", "obey") as started:
         os.kill(started.pids(1)[0], signal.SIGTERM)
         await until(lambda: not is_alive(started.pids(1)[0]))
@@ -202,11 +209,11 @@ async def test_what_was_signalled_together_with_its_parent_is_no_failure(running
 
 
 async def test_a_worker_that_waits_to_be_replaced_does_not_keep_a_drain_waiting(running: Starting) -> None:
-    async with running("obey", "serve_briefly") as started:
-        await until(lambda: len(started.failures()) == 4)  # the next one would come after 0.8 s
+    async with running("serve_briefly") as started:
+        await until(lambda: len(started.failures()) == 5)  # the next one would come after 1.6 s
         began_s = time.monotonic()
         started.workers.drain()
-    assert time.monotonic() - began_s < 0.5
+    assert time.monotonic() - began_s < 1.0
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -221,8 +228,9 @@ async def test_a_drain_is_told_to_all_and_waits_for_all(running: Starting, event
     assert events.logged("draining") == [{"window_s": 0.0}]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_one_that_outlasts_the_drain_is_killed_and_that_is_told(running: Starting) -> None:
-    async with running("be_deaf", "obey") as started:
+    async with running("be_deaf") as started:
         [deaf] = started.pids(1)
     assert not is_alive(deaf)
     assert started.workers.problems() == [f"worker 1 (process {deaf}) did not end in time and was killed"]
@@ -237,13 +245,14 @@ async def test_one_that_ends_by_an_error_is_told_of(running: Starting) -> None:
 async def test_stop_shortens_the_patience(running: Starting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "MARGIN_S", 3600.0)
     monkeypatch.setattr(parent, "STOP_S", 0.3)
-    async with running("be_deaf", "obey") as started:
+    async with running("be_deaf") as started:
         started.workers.drain()
         started.workers.stop()
     assert len(started.workers.problems()) == 1
 
 
-async def test_cancelled_the_parent_leaves_no_process(running: Starting) -> None:
+async def test_cancelled_the_parent_leaves_no_process(running: Starting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "STOP_S", 2.0)
     with trio.CancelScope() as scope:
         async with running("be_deaf", "obey") as started:
             pids = started.pids(1) + started.pids(2)
@@ -270,7 +279,9 @@ async def run_signalled(started: Parent, events: RecordedEvents, *signals: tuple
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(operate)
-        await run_workers(settings_with(), events, command=started.command, level="info", read=read)
+        await run_workers(
+            settings_with(len(started.behaviours)), events, command=started.command, level="info", read=read
+        )
 
 
 async def test_signals_are_obeyed(running: Starting, tmp_path: Path, events: RecordedEvents) -> None:
@@ -287,7 +298,7 @@ async def test_a_second_signal_ends_what_hangs_and_the_failure_is_told(
 ) -> None:
     monkeypatch.setattr(parent, "MARGIN_S", 3600.0)
     monkeypatch.setattr(parent, "STOP_S", 0.3)
-    started = Parent(tmp_path, events, ("be_deaf", "obey"))
+    started = Parent(tmp_path, events, ("be_deaf",))
     with pytest.raises(WorkersFailed, match=r"^worker 1 \(process \d+\) did not end in time and was killed$"):  # noqa: PT012
         try:
             await run_signalled(started, events, (signal.SIGTERM, "draining"), (signal.SIGINT, "stopping_at_once"))
