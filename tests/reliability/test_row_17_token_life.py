@@ -16,6 +16,8 @@ import pytest
 import trio
 
 from tests.http_client import HttpClient
+from tests.kit.redis_process import RedisServer
+from tests.kit.tcp_proxy import open_proxy
 from tests.reliability.node_process import NodeProcess, running_node
 from tests.reliability.raw_clients import UPGRADE, RawDevice, RawWebSocket, data_frame, masked
 
@@ -115,14 +117,17 @@ KINDS = ("websocket", "device")
 
 
 async def dial(node: NodeProcess, kind: str, token: str, **fields: Any) -> tuple[RawWebSocket | RawDevice, Any]:
-    """Connect; the connection, and the answer."""
+    """Connect; the connection, and the answer; "closed" where the connection ended first."""
     raw: RawWebSocket | RawDevice
     if kind == "device":
         raw = await RawDevice.open(node.ports["device"])
     else:
         raw = await RawWebSocket.open(node.ports["websocket"])
         assert b" 101 " in await raw.upgrade()
-    return raw, await raw.request({"op": "connect", "id": 1, "token": token, **fields})
+    try:
+        return raw, await raw.request({"op": "connect", "id": 1, "token": token, **fields})
+    except (ValueError, EOFError, trio.BrokenResourceError):  # the first is a Close frame
+        return raw, {"op": "closed"}
 
 
 async def connect(nursery: trio.Nursery, node: NodeProcess, kind: str, token: str, **fields: Any) -> Client:
@@ -280,7 +285,8 @@ def shared(request: pytest.FixtureRequest) -> dict[str, str]:
     """What a node is told of its broker, and whether there are others."""
     if request.param == "memory":
         return {}
-    return {"BROKER__URL": request.getfixturevalue("redis_url"), "BROKER__PREFIX": "row17"}
+    url, prefix = map(request.getfixturevalue, ("redis_url", "redis_prefix"))
+    return {"BROKER__URL": url, "BROKER__PREFIX": prefix}
 
 
 @asynccontextmanager
@@ -309,6 +315,8 @@ async def test_a_revoked_user_is_disconnected_everywhere_and_stays_out(
         took_s = await wait_all_closed(ann, REVOKED_S, UNAUTHORIZED)
         report(f"row 17: a revoked user was off {len(running)} node(s) after {took_s * 1000:.0f} ms")
         await still_serve([*bob, *later])
+        refused = await bob[0].ask("refresh", token=stolen)
+        assert (refused["code"], refused["message"]) == (401, "the token is missing or not accepted")
         async with AsyncExitStack() as stack:
             if shared:
                 running.append(await stack.enter_async_context(opened({**shared, "NODE__NAME": "late"})))
@@ -318,8 +326,6 @@ async def test_a_revoked_user_is_disconnected_everywhere_and_stays_out(
                 assert await answers_to(node, make_token("bob")) == LET_IN
                 listed = json.loads(await node.get("/v1/revocations"))["revocations"]
                 assert [one["user"] for one in listed] == ["ann"]
-        refused = await bob[0].ask("refresh", token=stolen)
-        assert (refused["code"], refused["message"]) == (401, "the token is missing or not accepted")
 
 
 async def test_a_revoked_token_is_one_token(shared: dict[str, str], nursery: trio.Nursery) -> None:
@@ -334,6 +340,22 @@ async def test_a_revoked_token_is_one_token(shared: dict[str, str], nursery: tri
         for node in running:
             assert await answers_to(node, stolen) == REFUSED
             assert await answers_to(node, kept) == LET_IN
+
+
+async def test_a_revocation_is_not_missed_by_a_node_that_hears_nothing_just_then(
+    redis_server: RedisServer, redis_url: str, redis_prefix: str, nursery: trio.Nursery
+) -> None:
+    """Its connection for messages is cut: it learns of the revocation when that is back, the other one being well."""
+    shared = {"BROKER__URL": redis_url, "BROKER__PREFIX": redis_prefix}
+    async with nodes(shared) as running:
+        for number in range(5):
+            stolen = make_token("ann", jti=f"stolen{number}")
+            thieves = await crowd(nursery, running, stolen)
+            assert redis_server.kill_clients("pubsub") >= len(running)
+            await revoke(running[0], token_id=f"stolen{number}")
+            await wait_all_closed(thieves, REVOKED_S, UNAUTHORIZED)
+            for node in running:
+                assert await answers_to(node, stolen) == REFUSED
 
 
 async def test_a_revocation_ends_with_its_time(shared: dict[str, str], nursery: trio.Nursery) -> None:
@@ -358,15 +380,18 @@ async def test_who_connects_while_the_token_is_revoked_is_not_forgotten(
         clients = []
 
         async def come_back(node: NodeProcess, kind: str, session: str) -> None:
-            while True:
+            """Take the session over from whoever else does so, until the token is refused."""
+            code = None
+            while code != 401:
                 raw, answer = await dial(node, kind, stolen, session=session)
-                if answer["op"] != "connected":
+                code = answer.get("code")
+                if answer["op"] == "connected":
+                    client = Client(raw)
+                    client.connected = answer
+                    clients.append(client)
+                    coming.start_soon(client.listen)
+                else:
                     raw.close()
-                    return
-                client = Client(raw)
-                client.connected = answer
-                clients.append(client)
-                coming.start_soon(client.listen)
 
         with trio.fail_after(20):
             async with trio.open_nursery() as coming:
@@ -379,6 +404,38 @@ async def test_who_connects_while_the_token_is_revoked_is_not_forgotten(
                 revoked_unix_s = time.time()
         assert max(client.closed_unix_s for client in clients) <= revoked_unix_s + REVOKED_S
         assert {client.close_code for client in clients} <= {UNAUTHORIZED, 4100}
+
+
+async def test_a_client_whose_session_is_still_on_its_way_is_not_forgotten_either(
+    redis_server: RedisServer, redis_url: str, redis_prefix: str, nursery: trio.Nursery
+) -> None:
+    """Its token was good when it came; Redis is far away; the revocation is there before the session."""
+    shared = {"BROKER__URL": redis_url, "BROKER__PREFIX": redis_prefix}
+    async with (
+        open_proxy(redis_server.port) as proxy,
+        opened({**shared, "NODE__NAME": "near"}) as near,
+        opened({**shared, "BROKER__URL": proxy.url, "NODE__NAME": "far"}) as far,
+    ):
+        for number, kind in enumerate(KINDS):
+            stolen = make_token("ann", jti=f"stolen{number}")
+            former = await connect(nursery, near, kind, stolen)
+            await former.ask("subscribe", topic="news")
+            proxy.delay_ms = 100
+            async with trio.open_nursery() as coming:
+
+                async def come_back(kind: str = kind, token: str = stolen, session: str = former.session) -> None:
+                    raw, answer = await dial(far, kind, token, session=session)
+                    if answer["op"] == "connected":
+                        client = Client(raw)
+                        client.connected = answer
+                        coming.start_soon(client.listen)
+                        await wait_all_closed([client], REVOKED_S, UNAUTHORIZED)
+                    raw.close()
+
+                coming.start_soon(come_back)
+                await trio.sleep(0.05)
+                await revoke(near, token_id=f"stolen{number}")
+            proxy.delay_ms = 0
 
 
 async def test_an_operator_disconnects_a_session_by_any_node(shared: dict[str, str], nursery: trio.Nursery) -> None:
