@@ -15,6 +15,7 @@ from redis.typing import EncodableT
 from notifyd.broker.redis.scripts import Script
 from notifyd.errors import BrokerUnavailable
 
+MARKER = b"marker"
 SKEW = "test:skew"
 TIME = "redis.call('TIME')"
 SKEWED_TIME = "(function(t) t[1] = t[1] + (redis.call('GET', 'test:skew') or 0) return t end)(redis.call('TIME'))"
@@ -77,6 +78,29 @@ class LuaServer:
         self.replication_id = told["master_replid"]
         previous = told["master_replid2"]
         self.previous_replication_id = "" if set(str(previous)) == {"0"} else str(previous)
+
+
+class Feed:
+    """All that is published on channels that match a pattern, heard as a subscriber hears it."""
+
+    def __init__(self, client: "redis.Redis", pattern: str) -> None:
+        self._client = client
+        self._pattern = pattern
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.psubscribe(pattern)
+        self._pubsub.get_message(timeout=5)
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Return channel and payload of everything published since the last call."""
+        # Redis may answer who published before it writes to who subscribed: what came before a marker came before it.
+        self._client.publish(self._pattern.replace("*", "marker"), MARKER)
+        found = []
+        while True:
+            message = self._pubsub.get_message(timeout=5)
+            assert message is not None, "the marker did not arrive"
+            if message["data"] == MARKER:
+                return found
+            found.append((message["channel"].decode(), message["data"]))
 
 
 @contextmanager

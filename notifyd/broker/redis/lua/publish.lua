@@ -21,8 +21,7 @@ local now = now_ms()
 local epoch, offset = '', ''
 if history > 0 then
   local topic = open_topic(meta, stream, fresh, id, previous, now)
-  local is_first = topic.oldest == 0
-  if is_first then
+  if topic.oldest == 0 then
     topic.oldest, topic.changed = now, true
   end
   topic.offset = topic.offset + 1
@@ -32,7 +31,7 @@ if history > 0 then
     drop_old(stream, topic, now - ttl)
   end
   local late = topic.kept_until - now - ttl
-  if is_first or topic.ttl ~= ttl or late < 0 or late > SLACK_MS then
+  if topic.ttl ~= ttl or late < 0 or late > SLACK_MS then
     expire_stream(stream, topic, now, ttl)
   end
   close_topic(meta, topic, now, true)

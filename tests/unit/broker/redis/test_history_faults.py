@@ -156,7 +156,10 @@ async def until_replicated(primary: RedisServer, replica: RedisServer) -> None:
     with trio.fail_after(20):
         while replica.info("replication").get("master_link_status") != "up":  # noqa: ASYNC110  Redis does not tell
             await trio.sleep(0.02)
-    assert int(primary.cli("WAIT", 1, 5000)) == 1
+    offset = int(primary.info("replication")["master_repl_offset"])
+    with trio.fail_after(20):
+        while int(replica.info("replication")["slave_repl_offset"]) < offset:  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 async def test_a_killed_server_with_an_append_only_file_goes_on_where_it_was() -> None:

@@ -15,7 +15,7 @@ from notifyd.broker.redis.envelope import read_message
 from notifyd.broker.redis.history import RedisHistory
 from notifyd.broker.redis.keys import Names
 from notifyd.model import Notification
-from tests.kit.lua_server import LuaServer, lua_server
+from tests.kit.lua_server import Feed, LuaServer, lua_server
 from tests.kit.redis_process import RedisServer
 from tests.unit.broker.oracle import Oracle
 
@@ -106,16 +106,12 @@ class Life:
 @given(steps=st.lists(_steps, min_size=10, max_size=80))
 async def test_everything_is_kept_as_long_as_promised(redis_server: RedisServer, steps: list[Any]) -> None:
     with lua_server(redis_server.port) as server:
-        feed = server.client.pubsub(ignore_subscribe_messages=True)
-        feed.psubscribe(NAMES.channel("*"))
-        feed.get_message(timeout=5)
+        feed = Feed(server.client, NAMES.channel("*"))
         life = Life(server, RedisHistory(server, NAMES, "n1"))
         life.oracle.subscribed.update(TOPICS)
         for step in steps:
             await life.play(step)
-        arrived = []
-        while message := feed.get_message():
-            arrived.append(read_message(NAMES.topic_of_channel(message["channel"]), message["data"]))
+        arrived = [read_message(NAMES.topic_of_channel(channel), payload) for channel, payload in feed.take()]
         life.oracle.delivered([each.notification for each in arrived])
         assert [each.sequence for each in arrived] == sorted(each.sequence for each in arrived)
 

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 import trio
-from redis.client import PubSub
 
 from notifyd.broker.redis.envelope import read_change
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.nodes import NODE_TTL_S
 from notifyd.broker.redis.presence import PRUNED_AT_ONCE, RedisPresence
 from notifyd.errors import BrokerUnavailable
-from protocol.messages import Joined, Left, Member
-from tests.kit.lua_server import LuaServer, lua_server
+from protocol.messages import Joined, Member
+from tests.kit.lua_server import Feed, LuaServer, lua_server
 from tests.kit.redis_process import RedisServer
 
 NAMES = Names("test")
@@ -30,7 +29,7 @@ class Room:
     """Two nodes in one topic, and what its subscribers hear."""
 
     server: LuaServer
-    feed: PubSub
+    feed: Feed
     topic: str = "a:b"
 
     def __post_init__(self) -> None:
@@ -46,21 +45,14 @@ class Room:
 
     def heard(self) -> list[tuple[str, str]]:
         """What was announced since the last call, as ("joined" or "left", session)."""
-        found = []
-        while message := self.feed.get_message():
-            change = read_change(self.topic, message["data"])
-            assert isinstance(change, Joined | Left)
-            found.append(("joined" if isinstance(change, Joined) else "left", change.session))
-        return found
+        changes = [read_change(self.topic, payload) for _, payload in self.feed.take()]
+        return [("joined" if isinstance(change, Joined) else "left", change.session) for change in changes]
 
 
 @pytest.fixture
 async def room(redis_server: RedisServer) -> AsyncIterator[Room]:
     with lua_server(redis_server.port) as server:
-        feed = server.client.pubsub(ignore_subscribe_messages=True)
-        feed.psubscribe("test:channel:*")
-        feed.get_message(timeout=5)
-        yield Room(server, feed)
+        yield Room(server, Feed(server.client, NAMES.channel("*")))
 
 
 # --- joining and leaving ----------------------------------------------------------------------------------------------
@@ -148,6 +140,13 @@ async def _come_and_go(room: Room, session: str) -> None:
         await room.one.join("a:b", member(session, since), announce=False)
         await room.one.leave("a:b", member(session, since), announce=False)
     await room.one.join("a:b", member(session, since), announce=False)
+
+
+async def test_a_node_is_in_a_topic_until_its_last_member_left(room: Room) -> None:
+    await room.join(room.one, member("s1"), member("s2"))
+    for session, left_in in (("s1", {b"a:b"}), ("unknown", {b"a:b"}), ("s2", set())):
+        await room.one.leave("a:b", member(session), announce=False)
+        assert room.server.client.smembers(NAMES.members("n1")) == left_in
 
 
 # --- dead nodes -------------------------------------------------------------------------------------------------------
