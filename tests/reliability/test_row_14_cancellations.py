@@ -149,7 +149,7 @@ async def weather(port: int, cancellations: int, seed: int) -> Storm:
 
 def check(storm: Storm, cancellations: int) -> None:
     assert storm.cancelled >= cancellations
-    assert storm.answered >= cancellations / 2
+    assert storm.answered >= cancellations / 10
     assert any(push[0] == b"message" for push in storm.pushes)
     assert storm.resets >= 5
     assert len(storm.losses) <= storm.resets

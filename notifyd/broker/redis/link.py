@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import trio
 from redis.exceptions import RedisError
 from redis.typing import EncodableT
+from trio.lowlevel import checkpoint, wait_task_rescheduled
 
-from notifyd.broker.redis.replies import ConversationBroken, ReplyQueue
+from notifyd.broker.redis.replies import (
+    ConversationBroken,
+    FencedPlace,
+    Place,
+    ReplyQueue,
+    SeveralPlace,
+    encode_command,
+)
 from notifyd.errors import BrokerUnavailable, NotifydError
 from notifyd.events import Events
 
@@ -94,13 +102,20 @@ class Link:
         """Send one command and wait for its reply."""
         if not self.is_up:
             raise self._unavailable()
-        return await self._replies.ask(command)
+        place = Place(encode_command(command))
+        self._replies.add(place)
+        await wait_task_rescheduled(place.leave)
+        return place.result()
 
     async def execute_all(self, commands: Sequence[Sequence[EncodableT]]) -> list[Any]:
         """Send commands back to back and wait for all their replies; a server's error is an element of the list."""
         if not self.is_up:
             raise self._unavailable()
-        return await self._replies.ask_all(commands)
+        if not commands:
+            await checkpoint()
+            return []
+        replies: list[Any] = await self._ask(SeveralPlace(commands))
+        return replies
 
     async def subscribe(self, verb: str, channels: Sequence[str]) -> None:
         """Send SUBSCRIBE, UNSUBSCRIBE, SSUBSCRIBE or SUNSUBSCRIBE; return once the push of every channel came.
@@ -109,14 +124,21 @@ class Link:
         """
         if not self.is_up:
             raise self._unavailable()
-        if channels:
-            await self._replies.ask_for_pushes((verb, *channels))
+        if not channels:
+            await checkpoint()
+            return
+        await self._ask(FencedPlace((verb, *channels)))
 
     async def execute_unready(self, *command: EncodableT) -> Any:
         """Send one command while the link is being greeted. For the greeting alone."""
         if self._scope is None:
             raise self._unavailable()
-        return await self._replies.ask(command)
+        return await self._ask(Place(encode_command(command)))
+
+    async def _ask(self, place: Place) -> Any:
+        self._replies.add(place)
+        await wait_task_rescheduled(place.leave)
+        return place.result()
 
     async def wait_up(self) -> None:
         """Wait until the link is up; at once where it is."""

@@ -7,18 +7,23 @@ handed to the next (the lesson of CVE-2023-28858). Only a command that was not w
 No socket and no timer in here: bytes to write go out as return values, bytes that were read come in as arguments.
 """
 
+import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
-import outcome
 import trio
+from outcome import Outcome
 from redis import exceptions
 from redis.connection import DefaultParser
 from redis.typing import EncodableT
+from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
 from notifyd.errors import BrokerUnavailable, NotifydError
+
+_echoes = itertools.count(1)
 
 _NOTHING: Final = object()
 
@@ -26,7 +31,11 @@ _pack: Callable[[Any], bytes] = hiredis.pack_command  # its own annotations are 
 
 _parse_error: Callable[[str], Exception] = DefaultParser(socket_read_size=0).parse_error
 
-_NOT_NOW = (exceptions.ReadOnlyError, exceptions.BusyLoadingError, exceptions.MasterDownError)
+_NOT_NOW = (
+    exceptions.ReadOnlyError,
+    exceptions.BusyLoadingError,
+    exceptions.MasterDownError,
+)
 """Errors by which a server says that it is no master, or none yet."""
 
 _READ_ONLY_IN_SCRIPT = "-READONLY "
@@ -45,38 +54,67 @@ def encode_command(command: Sequence[EncodableT]) -> bytes:
         return _pack(tuple(bytes(part) if isinstance(part, bytearray) else part for part in command))
 
 
-class Place:
-    """One caller's place in the queue, and all a single command needs. `task` is None once he has left."""
+class _Woken:
+    """What every caller is woken with. His reply stands in his place: an outcome.Value for each takes longer."""
 
-    __slots__ = ("packed", "task")
+    __slots__ = ()
+
+    def unwrap(self) -> None:
+        """Tell Trio's trap that nothing was raised."""
+
+
+_WOKEN: Final = cast("Outcome[object]", _Woken())
+
+
+class Place:
+    """One caller's place in the queue, and all a single command needs. `task` is None once he has left or was woken."""
+
+    __slots__ = ("packed", "reply", "task")
 
     commands = 1
     """How many commands it stands for."""
 
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
-        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self.task: trio.lowlevel.Task | None = current_task()
+        self.reply: Any = None
 
     def leave(self, _raise_cancel: Callable[[], None]) -> trio.lowlevel.Abort:
         """Leave: the caller was cancelled."""
         self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def take(self, reply: Any) -> bool:
-        """Take the next reply; tell whether it was the last one for this place."""
-        self.wake(reply)
-        return True
-
-    def wake(self, result: Any) -> None:
-        """Give the caller his result, where he still waits; an exception is raised in him."""
+    def wake(self, reply: Any) -> None:
+        """Give the caller his reply, where he still waits."""
         task = self.task
         if task is not None:
             self.task = None
-            woken = outcome.Error(result) if isinstance(result, Exception) else outcome.Value(result)
-            trio.lowlevel.reschedule(task, woken)
+            self.reply = reply
+            reschedule(task, _WOKEN)
+
+    def result(self) -> Any:
+        """Return the reply; an error is raised. For the caller, once he was woken."""
+        reply = self.reply
+        if isinstance(reply, Exception):
+            self.reply = None  # the traceback knows this place: no circle
+            try:
+                raise reply
+            finally:
+                del reply
+        return reply
 
 
-class SeveralPlace(Place):
+class LongPlace(Place, ABC):
+    """The place of a caller who waits for more than one reply."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def take(self, reply: Any) -> bool:
+        """Take the next reply; tell whether it was the last one."""
+
+
+class SeveralPlace(LongPlace):
     """The place of commands that are written back to back: the caller gets all their replies, errors among them.
 
     That a server is no master is an error of the whole, and raised.
@@ -84,22 +122,25 @@ class SeveralPlace(Place):
 
     __slots__ = ("_replies", "commands")
 
-    def __init__(self, packed: bytes, commands: int) -> None:
-        super().__init__(packed)
-        self.commands = commands
+    def __init__(self, commands: Sequence[Sequence[EncodableT]]) -> None:
+        super().__init__(b"".join(map(encode_command, commands)))
+        self.commands = len(commands)
         self._replies: list[Any] = []
 
     def take(self, reply: Any) -> bool:
-        """Take the next reply; see Place."""
+        """Take the next reply; see LongPlace."""
         self._replies.append(reply)
         if len(self._replies) < self.commands:
             return False
-        away = next((reply for reply in self._replies if isinstance(reply, BrokerUnavailable)), None)
+        away = next(
+            (reply for reply in self._replies if isinstance(reply, BrokerUnavailable)),
+            None,
+        )
         self.wake(away or self._replies)
         return True
 
 
-class FencedPlace(Place):
+class FencedPlace(LongPlace):
     """The place of a command that is answered by pushes, or by an error: SUBSCRIBE and its like.
 
     A PING with a text of its own is written behind it. Its echo says that all the pushes have come; an error before it
@@ -110,9 +151,9 @@ class FencedPlace(Place):
 
     commands = 2
 
-    def __init__(self, command: bytes, echo: bytes) -> None:
-        super().__init__(command + encode_command((b"PING", echo)))
-        self._echo = echo
+    def __init__(self, command: Sequence[EncodableT]) -> None:
+        self._echo = b"notifyd:%d" % next(_echoes)
+        super().__init__(encode_command(command) + encode_command((b"PING", self._echo)))
         self._refusal: Exception | None = None
 
     def take(self, reply: Any) -> bool:
@@ -147,58 +188,44 @@ class ReplyQueue:
         self._taken = 0
         self._batches: deque[tuple[int, float]] = deque()
         self._writer: trio.lowlevel.Task | None = None
-        self._echoes = 0
         self._reader = hiredis.Reader(notEnoughData=_NOTHING, replyError=self._judged)
 
     # --- callers ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, command: Sequence[EncodableT]) -> Any:
-        """Queue a command and wait for its reply; an error is raised. Cancelled, it may have been carried out."""
-        place = Place(encode_command(command))
-        self._add(place)
-        return await trio.lowlevel.wait_task_rescheduled(place.leave)
+    def add(self, place: Place) -> None:
+        """Queue a place; raises BrokerUnavailable at a bound.
 
-    async def ask_all(self, commands: Sequence[Sequence[EncodableT]]) -> list[Any]:
-        """Queue commands back to back and wait for all their replies."""
-        if not commands:
-            await trio.lowlevel.checkpoint()
-            return []
-        place = SeveralPlace(b"".join(map(encode_command, commands)), len(commands))
-        self._add(place)
-        replies: list[Any] = await trio.lowlevel.wait_task_rescheduled(place.leave)
-        return replies
-
-    async def ask_for_pushes(self, command: Sequence[EncodableT]) -> None:
-        """Queue a command that is answered by pushes and wait until they have come; an error is raised."""
-        self._echoes += 1
-        place = FencedPlace(encode_command(command), b"notifyd:%d" % self._echoes)
-        self._add(place)
-        await trio.lowlevel.wait_task_rescheduled(place.leave)
-
-    def _add(self, place: Place) -> None:
+        The caller then waits with `wait_task_rescheduled(place.leave)` and takes `place.result()`.
+        """
         commands = self.commands + place.commands
         unanswered_bytes = self.unanswered_bytes + len(place.packed)
         if commands > self._most_commands or unanswered_bytes > self._most_bytes:
-            raise BrokerUnavailable(
-                f"{self._name}: too much in flight: {self.commands} commands of {self._most_commands}, "
-                f"{self.unanswered_bytes} bytes of {self._most_bytes}"
-            )
+            raise self._full()
         self.commands = commands
         self.unanswered_bytes = unanswered_bytes
         if not self._unsent:
-            self._unsent_since_s = self._now_s()
-            if self._writer is not None:
-                trio.lowlevel.reschedule(self._writer)
-                self._writer = None
+            self._begin_batch()
         self._unsent.append(place)
+
+    def _full(self) -> BrokerUnavailable:
+        return BrokerUnavailable(
+            f"{self._name}: too much in flight: {self.commands} commands of {self._most_commands}, "
+            f"{self.unanswered_bytes} bytes of {self._most_bytes}"
+        )
+
+    def _begin_batch(self) -> None:
+        self._unsent_since_s = self._now_s()
+        if self._writer is not None:
+            reschedule(self._writer)
+            self._writer = None
 
     # --- the writer ---------------------------------------------------------------------------------------------------
 
     async def wait_unsent(self) -> None:
         """Wait until there is something to write. For the one writer; a checkpoint where it has to wait."""
         if not self._unsent:
-            self._writer = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._writer_left)
+            self._writer = current_task()
+            await wait_task_rescheduled(self._writer_left)
 
     def _writer_left(self, _raise_cancel: Callable[[], None]) -> trio.lowlevel.Abort:
         self._writer = None
@@ -228,26 +255,33 @@ class ReplyQueue:
         Raises ConversationBroken; the replies before it are handed out all the same.
         """
         self._reader.feed(data)
-        push_type = hiredis.PushNotification
-        waiting = self._waiting
-        while (reply := self._next_reply()) is not _NOTHING:
+        try:
+            self._hand_out(self._reader.gets, pushes)
+        except hiredis.ProtocolError as error:
+            raise ConversationBroken(f"it does not speak RESP: {error}") from None
+        except (ValueError, UnicodeDecodeError) as error:
+            raise ConversationBroken(f"it sent an error that cannot be read: {error}") from None
+
+    def _hand_out(self, next_reply: Callable[[], Any], pushes: list[Any]) -> None:
+        """Hand out what can be read by now."""
+        push_type, waiting = hiredis.PushNotification, self._waiting
+        while (reply := next_reply()) is not _NOTHING:
             if type(reply) is push_type:
                 pushes.append(reply)
                 continue
             if not waiting:
                 raise ConversationBroken(_unasked(reply))
             place = waiting[0]
-            if place.take(reply):
-                waiting.popleft()
-                self._forget(place)
-
-    def _next_reply(self) -> Any:
-        try:
-            return self._reader.gets()
-        except hiredis.ProtocolError as error:
-            raise ConversationBroken(f"it does not speak RESP: {error}") from None
-        except (ValueError, UnicodeDecodeError) as error:
-            raise ConversationBroken(f"it sent an error that cannot be read: {error}") from None
+            if type(place) is Place:  # written out: it runs for almost every reply
+                task = place.task
+                if task is not None:
+                    place.task = None
+                    place.reply = reply
+                    reschedule(task, _WOKEN)
+            elif isinstance(place, LongPlace) and not place.take(reply):
+                continue
+            waiting.popleft()
+            self._forget(place)
 
     def _judged(self, text: str) -> Exception:
         """Make an exception of a server's error: redis-py's, or BrokerUnavailable when it is no master."""
