@@ -24,7 +24,7 @@ from notifyd.listeners.accept import ClientListener
 from notifyd.listeners.http.hub_backend import HubBackend
 from notifyd.listeners.http.listener import HttpListener
 from notifyd.policy.admission import Admission
-from notifyd.settings import Address, Settings
+from notifyd.settings import FIXED_SECTIONS, Address, Settings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry import Telemetry
 from notifyd.transport.tls import server_context
@@ -39,9 +39,6 @@ BROKER_WAIT_S = 2.0
 
 GOODBYE_S = 1.0
 """What a shared broker gets to be told that this node leaves."""
-
-FIXED_SECTIONS = ("node", "listen", "broker", "debug")
-"""Sections whose changes need a restart: they name what was opened at the start."""
 
 
 class Node:

@@ -6,13 +6,14 @@ the whole tree at any time. The tree of a node stands in spec/supervision.md.
 """
 
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Protocol
 
 import msgspec
 import trio
 
+from notifyd.broker.base import Run
 from notifyd.clock import Clock
 from notifyd.errors import NotifydError
 from notifyd.events import Events
@@ -56,10 +57,6 @@ class Service(Protocol):
 
         It is called again after it failed: what it opens, it opens here and closes here.
         """
-
-
-Run = Callable[..., Awaitable[None]]
-"""The `run` of a `Service`: it is called with the keyword `task_status` alone."""
 
 
 class ServiceEnded(NotifydError):

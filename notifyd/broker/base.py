@@ -13,13 +13,11 @@ import msgspec
 
 from notifyd.auth.revocations import Revocation
 from notifyd.model import Notification, SessionId
-from protocol.messages import Joined, Left, Member
+from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
 
 Scope: TypeAlias = Literal["node"] | None
 """How far something reaches: "node" while only this node's clients can be reached, None when all can."""
-
-Since: TypeAlias = Position | Literal["earliest", "latest"]
 
 
 @dataclass(frozen=True, slots=True)

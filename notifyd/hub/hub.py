@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from notifyd.auth.revocations import Revocation, Revocations
-from notifyd.broker.base import Accepted, Broker, Loss, Page, Receiver, SessionRecord, Since
+from notifyd.broker.base import Accepted, Broker, Loss, Page, Receiver, SessionRecord
 from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
@@ -21,7 +21,7 @@ from notifyd.hub.registry import Registry, Subscriber
 from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
 from protocol.errors import CloseCode, ErrorCode, RequestError
-from protocol.messages import Joined, Left, Member
+from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
 
 SESSION_BYTES = 18

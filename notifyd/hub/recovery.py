@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import trio
 
-from notifyd.broker.base import Broker, Page, Retention, Scope, Since
+from notifyd.broker.base import Broker, Page, Retention, Scope
 from notifyd.errors import BrokerUnavailable
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
@@ -19,6 +19,7 @@ from notifyd.hub.outbox import Outbox
 from notifyd.hub.registry import Registry, Subscriber, Subscription
 from notifyd.model import Notification
 from notifyd.settings import TopicPolicy
+from protocol.messages import Since
 from protocol.position import Position
 
 PAGE_MESSAGES = 100

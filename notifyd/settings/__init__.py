@@ -2,6 +2,7 @@
 
 from notifyd.settings.loading import load
 from notifyd.settings.types import (
+    FIXED_SECTIONS,
     Access,
     Algorithm,
     AuthSettings,
@@ -23,6 +24,7 @@ from notifyd.settings.types import (
 from notifyd.settings.values import Address, Secret, Url
 
 __all__ = [
+    "FIXED_SECTIONS",
     "Access",
     "Address",
     "Algorithm",

@@ -48,6 +48,10 @@ class Access(StrEnum):
     SERVICE = "service"
 
 
+FIXED_SECTIONS = ("node", "listen", "broker", "debug")
+"""Sections whose changes need a restart: they name what was opened at the start."""
+
+
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
     """One table of the file."""
 

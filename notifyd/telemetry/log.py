@@ -34,7 +34,7 @@ class Log:
         if stream.isatty():  # `repr`: no text of a stranger's moves the cursor of whoever reads
             renderer = structlog.dev.ConsoleRenderer(colors=True, repr_native_str=True)
         self._logger = structlog.wrap_logger(
-            structlog.PrintLogger(stream),
+            structlog.WriteLogger(stream),  # a line in one write: several processes may share the stream
             processors=[_withhold, structlog.processors.add_log_level, _head(unix_s), renderer],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         )

@@ -28,12 +28,11 @@ from notifyd.broker.base import (
     Scope,
     Services,
     SessionRecord,
-    Since,
 )
 from notifyd.broker.memory import MemoryBroker
 from notifyd.clock import Clock
 from notifyd.model import Notification, SessionId
-from protocol.messages import Joined, Left, Member
+from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
 
 

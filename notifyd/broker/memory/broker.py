@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord, Since
+from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord
 from notifyd.broker.memory.histories import Histories
 from notifyd.broker.memory.history import pack
 from notifyd.broker.memory.keys import Keys, key_name
@@ -14,7 +14,7 @@ from notifyd.broker.memory.presence import PresenceLists
 from notifyd.broker.memory.sessions import Sessions
 from notifyd.clock import Clock
 from notifyd.model import Notification, SessionId
-from protocol.messages import Joined, Left, Member
+from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
 
 MEMORY_BYTES = 256 * 1024 * 1024

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord, Since
+from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord
 from notifyd.broker.memory.keys import KEY_TTL_S, Keys, key_name
 from notifyd.broker.redis.control import Control
 from notifyd.broker.redis.envelope import CHANGE, Arrived, read_change, read_message
@@ -35,7 +35,7 @@ from notifyd.errors import BrokerUnavailable, ConfigurationError
 from notifyd.events import Events
 from notifyd.model import Notification, SessionId
 from notifyd.settings import BrokerSettings
-from protocol.messages import Member
+from protocol.messages import Member, Since
 from protocol.position import Position
 
 FIRST_CONNECT_S = 2.0

@@ -5,13 +5,14 @@ from typing import Any
 
 from redis.typing import EncodableT
 
-from notifyd.broker.base import Accepted, Page, Retention, Since
+from notifyd.broker.base import Accepted, Page, Retention
 from notifyd.broker.redis.envelope import pack_message, read_kept
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.parallel import for_each
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
 from notifyd.model import Notification, SessionId
+from protocol.messages import Since
 from protocol.position import Position
 
 KEY_TTL_S = 300.0

@@ -10,12 +10,13 @@ from typing import TypeAlias
 
 import trio
 
-from notifyd.broker.base import Loss, Page, Receiver, Retention, Since
+from notifyd.broker.base import Loss, Page, Receiver, Retention
 from notifyd.broker.redis.envelope import Arrived
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.model import Notification
 from notifyd.policy.deduplication import Deduplication
+from protocol.messages import Since
 from protocol.position import Continuity, Position
 
 PAGE_MESSAGES = 100
@@ -31,12 +32,12 @@ FRUITLESS_REPAIRS = 5
 FRUITLESS_PAUSE_S = 0.1
 """A hole that the history cannot fill though it says that nothing is missing is told as a loss after so many tries."""
 
-Read: TypeAlias = Callable[[str, Since, int, Retention], Awaitable[Page]]
-Renew: TypeAlias = Callable[[str, Position], Awaitable[None]]
+ReadHistory: TypeAlias = Callable[[str, Since, int, Retention], Awaitable[Page]]
+RenewEpoch: TypeAlias = Callable[[str, Position], Awaitable[None]]
 """Ends a topic's epoch, since somebody was given a position that its history has not come to."""
 
 
-class Track:
+class TopicOrder:
     """One subscribed topic. `position` is the newest handed on, None while unknown.
 
     `held` are the messages behind a hole, None while there is none. `unsure` says that messages may have been missed
@@ -55,12 +56,12 @@ class Track:
 class Ordering:
     """The subscribed topics of a node. `run` is the service that repairs; all else is synchronous."""
 
-    def __init__(self, receiver: Receiver, read: Read, renew: Renew, events: Events) -> None:
+    def __init__(self, receiver: Receiver, read: ReadHistory, renew: RenewEpoch, events: Events) -> None:
         self._receiver = receiver
         self._read = read
         self._renew = renew
         self._events = events
-        self._tracks: dict[str, Track] = {}
+        self._tracks: dict[str, TopicOrder] = {}
         self._repeats = Deduplication()
         self._broken: dict[str, None] = {}
         self._work = trio.lowlevel.ParkingLot()
@@ -74,7 +75,7 @@ class Ordering:
         """Let a topic's messages through from now on."""
         track = self._tracks.get(topic)
         if track is None:
-            self._tracks[topic] = Track(retention)
+            self._tracks[topic] = TopicOrder(retention)
         else:
             track.retention = retention
 
@@ -137,7 +138,7 @@ class Ordering:
         if not self._repeats.seen(node, sequence) and notification.topic in self._tracks:
             self._receiver.deliver((notification,))
 
-    def _is_next(self, notification: Notification, position: Position, track: Track) -> bool:
+    def _is_next(self, notification: Notification, position: Position, track: TopicOrder) -> bool:
         """Judge what is not plainly the next message; hold it where something before it is missing."""
         if track.held is not None:
             self._hold(track, notification)
@@ -153,14 +154,14 @@ class Ordering:
         return False
 
     @staticmethod
-    def _hold(track: Track, notification: Notification) -> None:
+    def _hold(track: TopicOrder, notification: Notification) -> None:
         assert track.held is not None
         if len(track.held) >= MOST_HELD:
             track.held.clear()
             track.unsure = True
         track.held.append(notification)
 
-    def _break(self, topic: str, track: Track) -> None:
+    def _break(self, topic: str, track: TopicOrder) -> None:
         track.unsure = True
         if track.held is None:
             track.held = []
@@ -209,7 +210,7 @@ class Ordering:
                     self._give_up(topic, track, track.held[0])
                 await trio.sleep(FRUITLESS_PAUSE_S if fruitless else 0)
 
-    async def _fill(self, topic: str, track: Track, since: Position) -> None:
+    async def _fill(self, topic: str, track: TopicOrder, since: Position) -> None:
         """Hand on what the history has after `since`, and tell what it has no more.
 
         A track that is unsure stays so when this fails, and becomes so while it is read.
@@ -224,7 +225,7 @@ class Ordering:
             track.unsure = True
             raise
 
-    async def _hand_on(self, topic: str, track: Track, since: Position, page: Page) -> None:
+    async def _hand_on(self, topic: str, track: TopicOrder, since: Position, page: Page) -> None:
         """Hand on a page that follows `since`, and all further ones."""
         while self._tracks.get(topic) is track:
             if page.top is None:  # no history is kept any more
@@ -241,7 +242,7 @@ class Ordering:
                 track.unsure = True
                 return
 
-    async def _skip(self, topic: str, track: Track, since: Position, page: Page) -> tuple[Position, Page]:
+    async def _skip(self, topic: str, track: TopicOrder, since: Position, page: Page) -> tuple[Position, Page]:
         """Tell what is lost after `since`; return the position after which the history goes on, and its first page."""
         top = page.top
         assert top is not None
@@ -263,7 +264,7 @@ class Ordering:
             self._receiver.lose(Loss(topic, first_lost, start.offset, "epoch" if reborn else "expired"))
         return start, page
 
-    def _release(self, track: Track) -> None:
+    def _release(self, track: TopicOrder) -> None:
         """Hand on what was held, as far as it follows; what shows another hole stays held."""
         held, ready = track.held or [], []
         for count, notification in enumerate(held):
@@ -282,7 +283,7 @@ class Ordering:
         if ready:
             self._receiver.deliver(ready)
 
-    def _give_up(self, topic: str, track: Track, held: Notification) -> None:
+    def _give_up(self, topic: str, track: TopicOrder, held: Notification) -> None:
         """Go on with a message that is held, and tell what is missing before it; of an epoch that is over, drop it."""
         position, last = held.position, track.position
         assert position is not None

@@ -130,7 +130,7 @@ class Workers:
 
     def reload(self, settings: Settings) -> None:
         """Let the workers take over what can change while they run, and log what cannot."""
-        from notifyd.node import FIXED_SECTIONS
+        from notifyd.settings import FIXED_SECTIONS
 
         fixed = [name for name in FIXED_SECTIONS if getattr(self._settings, name) != getattr(settings, name)]
         kept = {name: getattr(self._settings, name) for name in FIXED_SECTIONS}

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from notifyd.broker.base import Loss, Page, Retention, Since
+from notifyd.broker.base import Loss, Page, Retention
 from notifyd.broker.redis import ordering
 from notifyd.broker.redis.envelope import Arrived
 from notifyd.broker.redis.ordering import MOST_HELD, PAGE_MESSAGES, Ordering
 from notifyd.errors import BrokerUnavailable
 from notifyd.model import Notification
+from protocol.messages import Since
 from protocol.position import Position
 from tests.kit.memory_node import run_virtual
 from tests.recorded_events import RecordedEvents
