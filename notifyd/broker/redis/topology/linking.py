@@ -1,5 +1,6 @@
 """Making links to the servers of a target: transport, credentials, database and deadline are those of `broker.url`."""
 
+import re
 import ssl
 
 from notifyd.broker.redis.dialing import dial_server
@@ -9,9 +10,14 @@ from notifyd.broker.redis.target import Endpoint, Target
 from notifyd.broker.redis.topology.base import OnPushes
 from notifyd.events import Events
 
+CONNECT_S = 2.0
+"""The least time that connecting may take: one lost packet and a TLS handshake. Nobody waits for it meanwhile."""
+
+_NOT_IN_A_NAME = re.compile("[^!-~]")
+
 
 class Linking:
-    """What all links of a node have in common. `name` is what the servers' CLIENT LIST shows.
+    """What all links of a node have in common. `name` is what the servers' CLIENT LIST shows, as far as it may.
 
     Raises ValueError when the files of TLS cannot be used. Reads them, so it blocks: for start-up.
     """
@@ -20,12 +26,12 @@ class Linking:
         self.target = target
         self.deadline_s = deadline_s
         self.events = events
-        self._name = name
+        self._name = _NOT_IN_A_NAME.sub("_", name)
         self._tls: ssl.SSLContext | None = None if target.tls is None else target.tls.context()
 
     def dial(self, endpoint: Endpoint) -> Dial:
         """Make a function that connects to a server."""
-        return dial_server(endpoint, self._tls, deadline_s=self.deadline_s)
+        return dial_server(endpoint, self._tls, deadline_s=max(self.deadline_s, CONNECT_S))
 
     def greet(self, role: Role | None) -> Greet:
         """Make the greeting of a server that has data, or (role "sentinel") of a Sentinel."""

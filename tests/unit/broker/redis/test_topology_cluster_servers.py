@@ -91,7 +91,7 @@ async def test_keys_scripts_scans_and_channels_of_shards(redis_cluster: Cluster,
 async def test_a_slot_moves_under_load_and_a_master_dies_and_comes_back(tmp_path: Path) -> None:
     script = write_script(tmp_path, BOTH)
     keys = ["{topic}:a", "{topic}:b"]
-    with cluster() as three:
+    with cluster(appendfsync="always") as three:  # else a kill may take what was acknowledged in the last two seconds
         async with connected_servers(three.url) as servers:
             slot = three.slot_of("topic")
             source = three.owner(slot)
@@ -116,8 +116,8 @@ async def test_a_slot_moves_under_load_and_a_master_dies_and_comes_back(tmp_path
             assert sorted(answer[0] for answer in writer.answers) == sorted({answer[0] for answer in writer.answers})
 
             target.kill()
-            await until(servers.problems)
-            with trio.fail_after(0.1), pytest.raises(BrokerUnavailable, match=f"redis at {target.address}"):
+            await until(lambda: any(f"redis at {target.address} is" in problem for problem in servers.problems()))
+            with pytest.raises(BrokerUnavailable, match=f"redis at {target.address}"):
                 await servers.execute("topic", "GET", keys[0])
             target.start()
             await until(lambda: not servers.problems(), 20)
