@@ -14,10 +14,10 @@ from trio.lowlevel import checkpoint, wait_task_rescheduled
 
 from notifyd.broker.redis.replies import (
     ConversationBroken,
-    FencedPlace,
-    Place,
+    FencedWaiter,
     ReplyQueue,
-    SeveralPlace,
+    SeveralWaiter,
+    Waiter,
     encode_command,
 )
 from notifyd.errors import BrokerUnavailable, NotifydError
@@ -102,10 +102,10 @@ class Link:
         """Send one command and wait for its reply."""
         if not self.is_up:
             raise self._unavailable()
-        place = Place(encode_command(command))
-        self._replies.add(place)
-        await wait_task_rescheduled(place.leave)
-        return place.result()
+        waiter = Waiter(encode_command(command))
+        self._replies.add(waiter)
+        await wait_task_rescheduled(waiter.leave)
+        return waiter.result()
 
     async def execute_all(self, commands: Sequence[Sequence[EncodableT]]) -> list[Any]:
         """Send commands back to back and wait for all their replies; a server's error is an element of the list."""
@@ -114,7 +114,7 @@ class Link:
         if not commands:
             await checkpoint()
             return []
-        replies: list[Any] = await self._ask(SeveralPlace(commands))
+        replies: list[Any] = await self._ask(SeveralWaiter(commands))
         return replies
 
     async def subscribe(self, verb: str, channels: Sequence[str]) -> None:
@@ -127,18 +127,18 @@ class Link:
         if not channels:
             await checkpoint()
             return
-        await self._ask(FencedPlace((verb, *channels)))
+        await self._ask(FencedWaiter((verb, *channels)))
 
     async def execute_unready(self, *command: EncodableT) -> Any:
         """Send one command while the link is being greeted. For the greeting alone."""
         if self._scope is None:
             raise self._unavailable()
-        return await self._ask(Place(encode_command(command)))
+        return await self._ask(Waiter(encode_command(command)))
 
-    async def _ask(self, place: Place) -> Any:
-        self._replies.add(place)
-        await wait_task_rescheduled(place.leave)
-        return place.result()
+    async def _ask(self, waiter: Waiter) -> Any:
+        self._replies.add(waiter)
+        await wait_task_rescheduled(waiter.leave)
+        return waiter.result()
 
     async def wait_up(self) -> None:
         """Wait until the link is up; at once where it is."""

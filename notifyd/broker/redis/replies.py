@@ -55,7 +55,7 @@ def encode_command(command: Sequence[EncodableT]) -> bytes:
 
 
 class _Woken:
-    """What every caller is woken with. His reply stands in his place: an outcome.Value for each takes longer."""
+    """What every caller is woken with. His reply stands in his Waiter: an outcome.Value for each takes longer."""
 
     __slots__ = ()
 
@@ -66,8 +66,8 @@ class _Woken:
 _WOKEN: Final = cast("Outcome[object]", _Woken())
 
 
-class Place:
-    """One caller's place in the queue, and all a single command needs. `task` is None once he has left or was woken."""
+class Waiter:
+    """Who waits for the reply to one command. `task` is None once he has left or was woken."""
 
     __slots__ = ("packed", "reply", "task")
 
@@ -96,7 +96,7 @@ class Place:
         """Return the reply; an error is raised. For the caller, once he was woken."""
         reply = self.reply
         if isinstance(reply, Exception):
-            self.reply = None  # the traceback knows this place: no circle
+            self.reply = None  # the traceback knows this object: no circle
             try:
                 raise reply
             finally:
@@ -104,8 +104,8 @@ class Place:
         return reply
 
 
-class LongPlace(Place, ABC):
-    """The place of a caller who waits for more than one reply."""
+class LongWaiter(Waiter, ABC):
+    """Who waits for more than one reply."""
 
     __slots__ = ()
 
@@ -114,8 +114,8 @@ class LongPlace(Place, ABC):
         """Take the next reply; tell whether it was the last one."""
 
 
-class SeveralPlace(LongPlace):
-    """The place of commands that are written back to back: the caller gets all their replies, errors among them.
+class SeveralWaiter(LongWaiter):
+    """Who waits for the replies to commands that are written back to back, and gets them all, errors among them.
 
     That a server is no master is an error of the whole, and raised.
     """
@@ -128,7 +128,7 @@ class SeveralPlace(LongPlace):
         self._replies: list[Any] = []
 
     def take(self, reply: Any) -> bool:
-        """Take the next reply; see LongPlace."""
+        """Take the next reply; see LongWaiter."""
         self._replies.append(reply)
         if len(self._replies) < self.commands:
             return False
@@ -140,8 +140,8 @@ class SeveralPlace(LongPlace):
         return True
 
 
-class FencedPlace(LongPlace):
-    """The place of a command that is answered by pushes, or by an error: SUBSCRIBE and its like.
+class FencedWaiter(LongWaiter):
+    """Who waits for the pushes that answer a command, or for an error: SUBSCRIBE and its like.
 
     A PING with a text of its own is written behind it. Its echo says that all the pushes have come; an error before it
     that the command was refused. Pushes themselves never move the queue, since a server may send them unasked.
@@ -182,9 +182,9 @@ class ReplyQueue:
         self._most_commands = most_commands
         self._most_bytes = most_bytes
         self._now_s = now_s
-        self._unsent: list[Place] = []
+        self._unsent: list[Waiter] = []
         self._unsent_since_s = 0.0
-        self._waiting: deque[Place] = deque()
+        self._waiting: deque[Waiter] = deque()
         self._taken = 0
         self._batches: deque[tuple[int, float]] = deque()
         self._writer: trio.lowlevel.Task | None = None
@@ -192,20 +192,20 @@ class ReplyQueue:
 
     # --- callers ------------------------------------------------------------------------------------------------------
 
-    def add(self, place: Place) -> None:
-        """Queue a place; raises BrokerUnavailable at a bound.
+    def add(self, waiter: Waiter) -> None:
+        """Queue who waits; raises BrokerUnavailable at a bound.
 
-        The caller then waits with `wait_task_rescheduled(place.leave)` and takes `place.result()`.
+        The caller then waits with `wait_task_rescheduled(waiter.leave)` and takes `waiter.result()`.
         """
-        commands = self.commands + place.commands
-        unanswered_bytes = self.unanswered_bytes + len(place.packed)
+        commands = self.commands + waiter.commands
+        unanswered_bytes = self.unanswered_bytes + len(waiter.packed)
         if commands > self._most_commands or unanswered_bytes > self._most_bytes:
             raise self._full()
         self.commands = commands
         self.unanswered_bytes = unanswered_bytes
         if not self._unsent:
             self._begin_batch()
-        self._unsent.append(place)
+        self._unsent.append(waiter)
 
     def _full(self) -> BrokerUnavailable:
         return BrokerUnavailable(
@@ -233,11 +233,11 @@ class ReplyQueue:
 
     def take_unsent(self) -> bytes:
         """Return all that is to be written now, as one; commands whose callers have left are taken back."""
-        wanted = [place for place in self._unsent if place.task is not None]
+        wanted = [waiter for waiter in self._unsent if waiter.task is not None]
         if len(wanted) < len(self._unsent):
-            for place in self._unsent:
-                if place.task is None:
-                    self._forget(place)
+            for waiter in self._unsent:
+                if waiter.task is None:
+                    self._forget(waiter)
         self._unsent = []
         if not wanted:
             return b""
@@ -245,7 +245,7 @@ class ReplyQueue:
         self._taken += len(wanted)
         self._drop_answered_batches()
         self._batches.append((self._taken, self._unsent_since_s))
-        return b"".join([place.packed for place in wanted])
+        return b"".join([waiter.packed for waiter in wanted])
 
     # --- the reader ---------------------------------------------------------------------------------------------------
 
@@ -271,17 +271,17 @@ class ReplyQueue:
                 continue
             if not waiting:
                 raise ConversationBroken(_unasked(reply))
-            place = waiting[0]
-            if type(place) is Place:  # written out: it runs for almost every reply
-                task = place.task
+            waiter = waiting[0]
+            if type(waiter) is Waiter:  # written out: it runs for almost every reply
+                task = waiter.task
                 if task is not None:
-                    place.task = None
-                    place.reply = reply
+                    waiter.task = None
+                    waiter.reply = reply
                     reschedule(task, _WOKEN)
-            elif isinstance(place, LongPlace) and not place.take(reply):
+            elif isinstance(waiter, LongWaiter) and not waiter.take(reply):
                 continue
             waiting.popleft()
-            self._forget(place)
+            self._forget(waiter)
 
     def _judged(self, text: str) -> Exception:
         """Make an exception of a server's error: redis-py's, or BrokerUnavailable when it is no master."""
@@ -291,9 +291,9 @@ class ReplyQueue:
             return BrokerUnavailable(f"{self._name}: {error}")
         return error
 
-    def _forget(self, place: Place) -> None:
-        self.commands -= place.commands
-        self.unanswered_bytes -= len(place.packed)
+    def _forget(self, waiter: Waiter) -> None:
+        self.commands -= waiter.commands
+        self.unanswered_bytes -= len(waiter.packed)
 
     # --- the watch ----------------------------------------------------------------------------------------------------
 
@@ -312,8 +312,8 @@ class ReplyQueue:
 
     def fail(self, reason: str) -> None:
         """Let everybody who waits have BrokerUnavailable: no reply will come any more."""
-        for place in (*self._waiting, *self._unsent):
-            place.wake(BrokerUnavailable(reason))
+        for waiter in (*self._waiting, *self._unsent):
+            waiter.wake(BrokerUnavailable(reason))
         self._waiting.clear()
         self._unsent.clear()
         self._batches.clear()
