@@ -16,7 +16,7 @@ from notifyd.broker.redis.target import Endpoint
 from notifyd.broker.redis.topology.asking import scan_server, server_refused
 from notifyd.broker.redis.topology.base import Command, OnPushes
 from notifyd.broker.redis.topology.linking import Linking
-from notifyd.broker.redis.topology.members import Member, Members
+from notifyd.broker.redis.topology.members import ClusterMember, Members
 from notifyd.broker.redis.topology.redirecting import REDIRECTIONS, Ask, Redirected
 from notifyd.broker.redis.topology.slots import SlotTable, SlotView
 from notifyd.broker.redis.topology.views import ask_members, ask_strangers, elect
@@ -26,7 +26,7 @@ from protocol.backoff import Backoff
 REFRESH = "slots"
 """What the service that keeps the table of slots is called in the supervision tree."""
 
-REFRESH_S = 15.0
+TABLE_REFRESH_S = 15.0
 """How often the slots are asked for although nothing is known to be amiss."""
 
 HURRIED_REFRESH_S = 0.05
@@ -90,7 +90,7 @@ class ClusterServers:
     ) -> Any:
         """Run a script; see Servers."""
 
-        async def ask(server: Member, asking: bool) -> Any:
+        async def ask(server: ClusterMember, asking: bool) -> Any:
             return await server.evaluate(script, keys, arguments, replicas=replicas, asking=asking)
 
         return await self._ask(key_slot(keys[0].encode()), ask)
@@ -137,7 +137,9 @@ class ClusterServers:
                 raise server_refused(server.link, error) from None
         return await self._follow_up(slot, ask, server, refusal, end_s)
 
-    async def _follow_up(self, slot: int, ask: Ask, server: Member, refusal: ResponseError | None, end_s: float) -> Any:
+    async def _follow_up(
+        self, slot: int, ask: Ask, server: ClusterMember, refusal: ResponseError | None, end_s: float
+    ) -> Any:
         redirected = Redirected(slot, ask, self, server, refusal)
         with trio.move_on_at(end_s):
             try:
@@ -170,7 +172,7 @@ class ClusterServers:
 
     # --- knowing the way (redirecting.Directory) ----------------------------------------------------------------------
 
-    def owner(self, slot: int) -> Member:
+    def owner(self, slot: int) -> ClusterMember:
         """Return the server of a slot. Raises BrokerUnavailable while it is unknown."""
         owner = self._table.owner(slot)
         if owner is None:
@@ -180,7 +182,7 @@ class ClusterServers:
     def _no_owner(self, slot: int) -> BrokerUnavailable:
         return BrokerUnavailable(self._unknown or f"no server of the Cluster serves slot {slot}")
 
-    def at(self, endpoint: Endpoint) -> Member:
+    def at(self, endpoint: Endpoint) -> ClusterMember:
         """Return the server there."""
         return self._members.at(endpoint)
 
@@ -231,7 +233,7 @@ class ClusterServers:
                 await self._turned.wait()
         else:
             pauses.reset()
-            with trio.move_on_after(self._linking.deadline_s if self._members.are_leaving else REFRESH_S):
+            with trio.move_on_after(self._linking.deadline_s if self._members.are_leaving else TABLE_REFRESH_S):
                 await self._doubted.wait()
         await trio.sleep(HURRIED_REFRESH_S * random.random())
 
@@ -260,7 +262,7 @@ class ClusterServers:
 
 
 def _command(command: Command) -> Ask:
-    async def ask(server: Member, asking: bool) -> Any:
+    async def ask(server: ClusterMember, asking: bool) -> Any:
         return await server.execute(command, asking=asking)
 
     return ask

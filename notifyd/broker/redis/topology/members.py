@@ -20,7 +20,7 @@ UNASKED = "has not told yet whether the Cluster is up"
 DOWN = "says that the Cluster is down"
 
 
-class Member(LinkedServer):
+class ClusterMember(LinkedServer):
     """A server of the Cluster, and where it is. `trouble` is what it says about the Cluster when that is not well."""
 
     def __init__(self, endpoint: Endpoint, link: Link, deadline_s: float, on_turn: Callable[[], None]) -> None:
@@ -52,19 +52,19 @@ class Members:
         self._linking = linking
         self._on_turn = on_turn
         self._services: Services | None = None
-        self._linked: dict[Endpoint, Member] = {}
+        self._linked: dict[Endpoint, ClusterMember] = {}
         self._leaving_since_s: dict[Endpoint, float] = {}
 
     def start(self, services: Services) -> None:
         """Run links there from now on."""
         self._services = services
 
-    def at(self, endpoint: Endpoint) -> Member:
+    def at(self, endpoint: Endpoint) -> ClusterMember:
         """Return the server there; its link is launched when it is asked for first."""
         server = self._linked.get(endpoint)
         if server is None:
             link = self.new_link(endpoint)
-            server = Member(endpoint, link, self._linking.deadline_s, self._turn)
+            server = ClusterMember(endpoint, link, self._linking.deadline_s, self._turn)
             self._linked[endpoint] = server
             assert self._services is not None, "started before anything is asked"
             self._services.launch(_service_name(endpoint), server.run)
@@ -82,7 +82,7 @@ class Members:
 
         return self._linking.custom_link(f"redis at {endpoint}", self._linking.dial(endpoint), greet_master, on_pushes)
 
-    def up(self) -> Iterator[Member]:
+    def up(self) -> Iterator[ClusterMember]:
         """Yield those whose link is up."""
         return (server for server in self._linked.values() if server.link.is_up)
 

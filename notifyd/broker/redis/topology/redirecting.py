@@ -10,7 +10,7 @@ import trio
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from notifyd.broker.redis.target import Endpoint
-from notifyd.broker.redis.topology.members import Member
+from notifyd.broker.redis.topology.members import ClusterMember
 from notifyd.broker.redis.topology.slots import redirected_to
 from protocol.backoff import Backoff
 
@@ -21,17 +21,17 @@ PAUSE_S = 0.01
 PAUSE_CAP_S = 0.2
 """The shortest and the longest pause before a server is asked again, in seconds."""
 
-Ask: TypeAlias = Callable[[Member, bool], Awaitable[object]]
+Ask: TypeAlias = Callable[[ClusterMember, bool], Awaitable[object]]
 """Asks a server; the flag says that another one, which gives the slot away, has sent us (ASKING)."""
 
 
 class Directory(Protocol):
     """Who knows the way."""
 
-    def owner(self, slot: int) -> Member:
+    def owner(self, slot: int) -> ClusterMember:
         """Return the server of a slot. Raises BrokerUnavailable while it is unknown."""
 
-    def at(self, endpoint: Endpoint) -> Member:
+    def at(self, endpoint: Endpoint) -> ClusterMember:
         """Return the server there."""
 
     def move(self, slot: int, owner: Endpoint) -> None:
@@ -45,7 +45,7 @@ class Redirected:
     """One question about a slot on its way. `server` refused it with `refusal`; None: it could not be asked yet."""
 
     def __init__(
-        self, slot: int, ask: Ask, directory: Directory, server: Member, refusal: ResponseError | None
+        self, slot: int, ask: Ask, directory: Directory, server: ClusterMember, refusal: ResponseError | None
     ) -> None:
         self.server = server
         self.refusal = refusal

@@ -12,7 +12,7 @@ from notifyd.broker.redis.target import Endpoint
 from notifyd.broker.redis.topology.asking import ask_once
 from notifyd.broker.redis.topology.base import Command
 from notifyd.broker.redis.topology.linking import Linking
-from notifyd.broker.redis.topology.members import DOWN, Member
+from notifyd.broker.redis.topology.members import DOWN, ClusterMember
 from notifyd.broker.redis.topology.slots import SlotView, read_slots
 from notifyd.errors import BrokerUnavailable
 
@@ -23,12 +23,12 @@ QUESTION = ("CLUSTER", "SLOTS")
 STATE_QUESTION = ("CLUSTER", "INFO")
 
 
-async def ask_members(servers: Iterable[Member]) -> list[SlotView]:
+async def ask_members(servers: Iterable[ClusterMember]) -> list[SlotView]:
     """Ask these servers over their links what troubles them, and some for their views, which are returned."""
     asked = list(servers)
     views: list[SlotView] = []
 
-    async def ask(server: Member, questions: Sequence[Command]) -> None:
+    async def ask(server: ClusterMember, questions: Sequence[Command]) -> None:
         with contextlib.suppress(BrokerUnavailable, ValueError):  # then it has no say
             state, *slots = await server.link.execute_all(questions)
             server.trouble = DOWN if isinstance(state, bytes) and b"cluster_state:fail" in state else ""
