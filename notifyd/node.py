@@ -37,7 +37,7 @@ CLOSING_S = 5.0
 BROKER_WAIT_S = 2.0
 """The longest wait before a lost link is tried again: the node is to work within seconds of its broker's return."""
 
-GOODBYE_S = 1.0
+BROKER_GOODBYE_S = 1.0
 """What a shared broker gets to be told that this node leaves."""
 
 
@@ -244,7 +244,7 @@ async def _closing(broker: Broker) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        with trio.move_on_after(GOODBYE_S, shield=True):
+        with trio.move_on_after(BROKER_GOODBYE_S, shield=True):
             await broker.close()
 
 

@@ -7,10 +7,10 @@ import trio
 if TYPE_CHECKING:
     from notifyd.settings import BrokerSettings
 
-CONNECT_S = 3.0
+TRIAL_S = 3.0
 """How long to wait for a broker: through a failover that is under way, and no longer than a person waits."""
 
-POLL_S = 0.02
+TRIAL_POLL_S = 0.02
 
 
 def try_broker(settings: "BrokerSettings") -> str:
@@ -34,7 +34,7 @@ async def _problems_of(settings: "BrokerSettings") -> list[str]:
     servers = open_servers(settings, "check", NoEvents())
     async with open_branch("check", events=NoEvents(), clock=Clock()) as branch:
         await servers.start(branch)
-        with trio.move_on_after(CONNECT_S):
+        with trio.move_on_after(TRIAL_S):
             while servers.problems():  # noqa: ASYNC110 - several parts' states
-                await trio.sleep(POLL_S)
+                await trio.sleep(TRIAL_POLL_S)
         return servers.problems()

@@ -1,6 +1,6 @@
 """Saves sessions while they live, so that what a node that was killed had can go on elsewhere.
 
-Changes are saved at once, but those of one session within `PAUSE_S` together; without changes a session is saved again
+Changes are saved at once, but those within `SAVE_PAUSE_S` together; without changes a session is saved again
 before its time in the store is over.
 """
 
@@ -14,7 +14,7 @@ from notifyd.errors import BrokerUnavailable
 from notifyd.hub.registry import Registry, Subscriber
 from notifyd.model import SessionId
 
-PAUSE_S = 0.1
+SAVE_PAUSE_S = 0.1
 """Between two rounds of saving: what a crash can take of acknowledgements, and of subscriptions just made."""
 
 SAVES_AT_ONCE = 128
@@ -62,7 +62,7 @@ class LiveSessions:
                 await self._wake.wait()
             self._wake = trio.Event()
             await self._save_all(self._take())
-            await trio.sleep(PAUSE_S)
+            await trio.sleep(SAVE_PAUSE_S)
 
     def _due_s(self) -> float:
         oldest_s = next(iter(self._saved_s.values()), None)
@@ -70,7 +70,7 @@ class LiveSessions:
 
     @property
     def _interval_s(self) -> float:
-        return max(self._ttl_s() / REFRESHES_A_TTL, PAUSE_S)
+        return max(self._ttl_s() / REFRESHES_A_TTL, SAVE_PAUSE_S)
 
     def _take(self) -> list[SessionId]:
         """Take what has to be saved now."""

@@ -41,7 +41,7 @@ from protocol.position import Position
 FIRST_CONNECT_S = 2.0
 """How long a node that starts waits for Redis before it serves without it."""
 
-POLL_S = 0.01
+READY_POLL_S = 0.01
 
 LOCAL_KEYS = 100_000
 """Idempotency keys of messages that only this node's clients got, known at once."""
@@ -111,7 +111,7 @@ class RedisBroker:
         await services.start("membership", self._membership.run)
         with trio.move_on_after(FIRST_CONNECT_S):
             while self._servers.problems() or self._subscriber.problems():  # noqa: ASYNC110 - of several parts' states
-                await trio.sleep(POLL_S)
+                await trio.sleep(READY_POLL_S)
 
     async def close(self) -> None:
         """Leave the cluster, if Redis can be told; see Broker."""

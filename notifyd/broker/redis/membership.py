@@ -29,7 +29,7 @@ GRACE_S = 3.0
 PRUNE_AFTER_S = 2 * NODE_TTL_S
 """A node does not judge others before it has been connected for so long: they may be on their way back, as it was."""
 
-Place: TypeAlias = tuple[str, str]
+MemberPlace: TypeAlias = tuple[str, str]
 """A topic, and a session in it."""
 
 
@@ -59,8 +59,8 @@ class Membership:
         self._revocations = revocations
         self._receiver = receiver
         self._events = events
-        self._here: dict[Place, Wish] = {}
-        self._pending: dict[Place, Wish] = {}
+        self._here: dict[MemberPlace, Wish] = {}
+        self._pending: dict[MemberPlace, Wish] = {}
         self._given_up: dict[SessionId, float] = {}
         self._connected_since_s = inf
         self._wake = trio.Event()
@@ -101,7 +101,7 @@ class Membership:
         """Tell the other nodes that live. Raises BrokerUnavailable."""
         return sorted(await self._nodes.alive() - {self._nodes.node})
 
-    async def _fulfil_now(self, place: Place, wish: Wish) -> None:
+    async def _fulfil_now(self, place: MemberPlace, wish: Wish) -> None:
         self._pending[place] = wish
         try:
             await self._fulfil(place)
@@ -111,7 +111,7 @@ class Membership:
             self._wake.set()
             raise
 
-    async def _fulfil(self, place: Place) -> None:
+    async def _fulfil(self, place: MemberPlace) -> None:
         """Write what is wished of a place, unless somebody wished otherwise meanwhile."""
         wish = self._pending.get(place)
         if wish is None:

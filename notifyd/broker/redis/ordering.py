@@ -19,7 +19,7 @@ from notifyd.policy.deduplication import Deduplication
 from protocol.messages import Since
 from protocol.position import Continuity, Position
 
-PAGE_MESSAGES = 100
+REPAIR_PAGE_MESSAGES = 100
 """Messages read at once to fill a hole: as many as a replay to one client."""
 
 MOST_HELD = 1_000
@@ -32,7 +32,7 @@ FRUITLESS_REPAIRS = 5
 FRUITLESS_PAUSE_S = 0.1
 """A hole that the history cannot fill though it says that nothing is missing is told as a loss after so many tries."""
 
-ReadHistory: TypeAlias = Callable[[str, Since, int, Retention], Awaitable[Page]]
+ReadPage: TypeAlias = Callable[[str, Since, int, Retention], Awaitable[Page]]
 RenewEpoch: TypeAlias = Callable[[str, Position], Awaitable[None]]
 """Ends a topic's epoch, since somebody was given a position that its history has not come to."""
 
@@ -56,7 +56,7 @@ class TopicOrder:
 class Ordering:
     """The subscribed topics of a node. `run` is the service that repairs; all else is synchronous."""
 
-    def __init__(self, receiver: Receiver, read: ReadHistory, renew: RenewEpoch, events: Events) -> None:
+    def __init__(self, receiver: Receiver, read: ReadPage, renew: RenewEpoch, events: Events) -> None:
         self._receiver = receiver
         self._read = read
         self._renew = renew
@@ -206,8 +206,9 @@ class Ordering:
             self._release(track)
             fruitless = fruitless + 1 if track.position == before else 0
             if track.held:
-                if fruitless == FRUITLESS_REPAIRS:
+                if fruitless >= FRUITLESS_REPAIRS:
                     self._give_up(topic, track, track.held[0])
+                    fruitless = 0
                 await trio.sleep(FRUITLESS_PAUSE_S if fruitless else 0)
 
     async def _fill(self, topic: str, track: TopicOrder, since: Position) -> None:
@@ -217,7 +218,7 @@ class Ordering:
         """
         track.unsure = False
         try:
-            page = await self._read(topic, since, PAGE_MESSAGES, track.retention)
+            page = await self._read(topic, since, REPAIR_PAGE_MESSAGES, track.retention)
             if not page.continuous and page.top is not None:
                 since, page = await self._skip(topic, track, since, page)
             await self._hand_on(topic, track, since, page)
@@ -237,7 +238,7 @@ class Ordering:
                 self._receiver.deliver(page.messages)
             if not page.more:
                 return
-            page = await self._read(topic, since, PAGE_MESSAGES, track.retention)
+            page = await self._read(topic, since, REPAIR_PAGE_MESSAGES, track.retention)
             if not page.continuous:  # it lost its beginning, or its life, since the last page
                 track.unsure = True
                 return
@@ -251,9 +252,9 @@ class Ordering:
             raise BrokerUnavailable("the history had lost its newest messages", retry_after_s=0.0)
         reborn = since.epoch != top.epoch
         start = Position(top.epoch, page.base) if reborn else since
-        page = await self._read(topic, start, PAGE_MESSAGES, track.retention)
+        page = await self._read(topic, start, REPAIR_PAGE_MESSAGES, track.retention)
         if not page.continuous:
-            page = await self._read(topic, "earliest", PAGE_MESSAGES, track.retention)
+            page = await self._read(topic, "earliest", REPAIR_PAGE_MESSAGES, track.retention)
             first = page.messages[0].position if page.messages else None
             start = Position(top.epoch, first.offset - 1 if first else (page.top or top).offset)
         if page.top is not None and page.top.epoch != top.epoch:

@@ -15,7 +15,7 @@ from notifyd.broker.redis.parallel import for_each
 from notifyd.broker.redis.sessions import RedisSessions
 from notifyd.model import SessionId
 
-ANSWER_S = 1.0
+TAKE_OVER_S = 1.0
 """How long a node that lives may take to give a session up; then the store's record has to do."""
 
 
@@ -38,7 +38,7 @@ class SessionTransfer:
         record, owner = taken
         if owner is None:
             return record
-        answer = await self._control.ask(owner, {"op": "take_over", "session": session}, ANSWER_S)
+        answer = await self._control.ask(owner, {"op": "take_over", "session": session}, TAKE_OVER_S)
         newest = None if answer is None else answer.get("record")
         return record if newest is None else msgspec.convert(newest, SessionRecord)
 
@@ -52,7 +52,7 @@ class SessionTransfer:
         nodes = await self._membership.others() if owner is None else [owner]
 
         async def ended_by(node: str) -> bool:
-            answer = await self._control.ask(node, {"op": "end_session", "session": session}, ANSWER_S)
+            answer = await self._control.ask(node, {"op": "end_session", "session": session}, TAKE_OVER_S)
             return answer is not None and answer.get("ended") is True
 
         return any(await for_each(ended_by, nodes))

@@ -7,7 +7,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Loss
 from notifyd.errors import BrokerUnavailable
-from notifyd.hub.live_sessions import PAUSE_S, REFRESHES_A_TTL
+from notifyd.hub.live_sessions import SAVE_PAUSE_S, REFRESHES_A_TTL
 from notifyd.model import Identity, Notification, SessionId
 from protocol.errors import CloseCode
 from protocol.messages import Joined
@@ -128,7 +128,7 @@ class TestSessionsWhileTheyLive:
             for offset in range(1, 10):
                 hub_kit.hub.acknowledge(ada.subscriber, "a:b", offset)
             await ada.subscribe("c:d")
-            await trio.sleep(PAUSE_S * 1.5)
+            await trio.sleep(SAVE_PAUSE_S * 1.5)
             assert await self.saved(hub_kit) == 2
             record = await hub_kit.broker.load_session(SessionId("s"), "ada")
             assert record is not None
@@ -147,7 +147,7 @@ class TestSessionsWhileTheyLive:
             hub_kit.broker.is_shared = True
             hub_kit.broker.fail("save_session", BrokerUnavailable("away"), times=5)
             await hub_kit.subscriber("ada", "s").subscribe("a:b")
-            await trio.sleep(PAUSE_S * 10)
+            await trio.sleep(SAVE_PAUSE_S * 10)
             assert await self.saved(hub_kit) == 6
             assert await hub_kit.broker.load_session(SessionId("s"), "ada")
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from notifyd.broker.base import Loss, Page, Retention
 from notifyd.broker.redis import ordering
 from notifyd.broker.redis.envelope import Arrived
-from notifyd.broker.redis.ordering import MOST_HELD, PAGE_MESSAGES, Ordering
+from notifyd.broker.redis.ordering import MOST_HELD, REPAIR_PAGE_MESSAGES, Ordering
 from notifyd.errors import BrokerUnavailable
 from notifyd.model import Notification
 from protocol.messages import Since
@@ -171,10 +171,10 @@ async def test_out_of_order_is_put_right() -> None:
 
 async def test_a_long_hole_is_read_in_pages() -> None:
     async with open_table() as table:
-        arrivals = [table.history.publish() for _ in range(3 * PAGE_MESSAGES)]
+        arrivals = [table.history.publish() for _ in range(3 * REPAIR_PAGE_MESSAGES)]
         table.arrive(arrivals[-1])
         await wait_all_tasks_blocked()
-        assert table.told.all == [*range(1, 3 * PAGE_MESSAGES + 1)]
+        assert table.told.all == [*range(1, 3 * REPAIR_PAGE_MESSAGES + 1)]
         assert table.history.reads == 3
 
 
