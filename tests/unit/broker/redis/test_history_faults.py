@@ -131,6 +131,24 @@ async def test_whoever_knows_an_old_id_of_the_server_ends_no_epoch(redis_server:
         assert len({position.epoch for position in positions}) == 1
 
 
+async def test_a_position_that_the_history_has_not_come_to_ends_the_epoch_once(played: LuaServer) -> None:
+    """Somebody was given offset 5, and the server has forgotten that: it may not give it again in the same epoch."""
+    history = history_on(played)
+    positions = await publish(played, 1, 2, 3)
+    given = Position(positions[0].epoch, 5)
+    for reached in (positions[2], Position("other", 5)):
+        await history.renew("a:b", reached)
+        assert (await read(played, positions[2])).continuous
+    await history.renew("a:b", given)
+    [new] = await publish(played, 4)
+    assert new.offset == 4
+    assert new.epoch != given.epoch
+    await history.renew("a:b", given)
+    page = await read(played, new)
+    assert (data_of(page), page.continuous, page.base) == ([], True, 3)
+    assert data_of(await read(played)) == [1, 2, 3, 4]
+
+
 # --- in earnest -------------------------------------------------------------------------------------------------------
 
 
