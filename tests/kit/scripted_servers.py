@@ -7,6 +7,7 @@
     servers.publish(channel, b"...")    # as another node does: reaches the links that are subscribed where it lives
     servers.nodes["a"].forget()         # subscriptions are gone, connections stay: only a probe tells
     servers.nodes["a"].stall()          # takes and gives nothing more, until `go_on`
+    servers.nodes["a"].is_full = True       # its links take no more commands
     servers.nodes["a"].refusal = ResponseError("NOPERM ...")
     servers.lost_table = True           # nobody knows where anything lives
 
@@ -35,6 +36,7 @@ class ScriptedNode:
     def __init__(self, home: str) -> None:
         self.home = home
         self.is_up = True
+        self.is_full = False
         self.refusal: ResponseError | None = None
         self.links: list[ScriptedLink] = []
         self.flow = trio.Event()
@@ -151,6 +153,8 @@ class ScriptedLink:
     async def subscribe(self, verb: str, channels: Sequence[str]) -> None:
         if not self.is_up:
             raise BrokerUnavailable(self.reasons[-1] if self.reasons else "not connected yet")
+        if self._node.is_full:
+            raise BrokerUnavailable("too much in flight")
         self.commands.append((verb, [*channels]))
         waiting = _Waiting(verb, [*channels])
         self._waiting.append(waiting)

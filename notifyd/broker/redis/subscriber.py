@@ -93,7 +93,10 @@ class ChannelSubscriber:
             if not self.is_subscribed(channel):
                 await self._confirmation(channel)
         except BaseException:
-            self._fresh.discard(channel)
+            if channel in self._fresh:
+                self._fresh.discard(channel)
+            elif self.is_subscribed(channel):  # confirmed at the very moment at which this was cancelled
+                self._on_restored([channel])
             raise
 
     async def unsubscribe(self, channel: str) -> None:
@@ -227,7 +230,7 @@ class ChannelSubscriber:
                 await self._wake.wait()
 
     def _patience_s(self) -> float:
-        return UNPLACED_S if self._unplaced else IDLE_FEED_S if self._idle_since_s else float("inf")
+        return UNPLACED_S if self._unplaced or self._stale else IDLE_FEED_S if self._idle_since_s else float("inf")
 
     def _replan(self) -> None:
         self._stale = True
@@ -247,10 +250,10 @@ class ChannelSubscriber:
 
     async def _plan(self) -> None:
         """Place all channels anew when homes may have moved, else those that have no home."""
-        channels = [*self._homes] if self._stale else [*self._unplaced]
-        if self._stale:
+        was_stale, self._stale = self._stale, False
+        if was_stale:
             self._review_feeds()
-        self._stale = False
+        channels = [*self._homes] if was_stale else [*self._unplaced]
         for number, channel in enumerate(channels):
             if number % PLAN_CHANNELS == PLAN_CHANNELS - 1:
                 await trio.lowlevel.checkpoint()
@@ -258,6 +261,8 @@ class ChannelSubscriber:
                 feed = self._feed_of(channel, opening=True)
                 if feed is not None:
                     self._place(channel, feed)
+                elif was_stale:
+                    self._stale = True  # its home is unknown just now: looked for again
 
     def _feed_of(self, channel: str, *, opening: bool = False) -> ChannelFeed | None:
         """Return the feed of a channel's home; None where the home is unknown, or has none yet."""
@@ -285,10 +290,10 @@ class ChannelSubscriber:
                 self._let_go(channel, old)
         if leaving is feed:
             del self._leaving[channel]
-            if channel in feed.channels.confirmed:
-                self.confirmed(feed, [channel])  # the other server may have carried it meanwhile
         else:
             feed.want(channel)
+        if channel in feed.channels.confirmed:  # it is back before the server heard that it was to go
+            self.confirmed(feed, [channel])
 
     # --- feeds -------------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,30 @@ async def test_what_is_wanted_again_while_its_end_is_under_way_is_subscribed_in_
         assert kit.told_restored() == []  # whoever subscribes reads the past himself
 
 
+async def test_what_is_wanted_again_before_the_server_heard_of_its_end_is_told_when_it_is_lost_later(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_subscriber(delay_s=lambda: 0.05) as kit:
+        await subscribe(kit, "x", "y")
+        for again in (kit.subscriber.subscribe, kit.subscriber.want):
+            with trio.move_on_after(0.01):
+                await kit.subscriber.subscribe("busy")  # the feed asks one thing at a time
+            await kit.subscriber.unsubscribe("x")
+            outcome = again("x")
+            if outcome is not None:
+                await outcome
+                assert kit.told_restored() == []
+            else:
+                assert kit.told_restored() == ["x"]
+            assert kit.subscriber.is_subscribed("x")
+            await kit.subscriber.unsubscribe("busy")
+            await kit.settle()
+            kit.restored.clear()
+            kit.node.cut()
+            await kit.settle()
+            assert kit.told_restored() == ["x", "y"]
+
+
 async def test_unsubscribing_what_nobody_wants_does_nothing(autojump_clock: MockClock) -> None:
     async with open_subscriber() as kit:
         await kit.subscriber.unsubscribe("x")
@@ -262,6 +286,19 @@ async def test_plain_channels_stay_where_they_are_until_the_new_server_has_them(
         kit.servers.nodes["b"].restart()
         await kit.settle(3.0)
         assert (kit.subscribed("a"), kit.subscribed("b")) == (set(), {"x"})
+        assert kit.told_restored() == ["x"]
+
+
+async def test_who_waits_for_a_channel_on_the_move_is_told_when_it_stays(autojump_clock: MockClock) -> None:
+    async with open_subscriber("a", "b") as kit:
+        await kit.subscriber.subscribe("x")
+        kit.servers.nodes["b"].stall()
+        kit.servers.move("x", "b", told=True)
+        await kit.settle(0.1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kit.subscriber.subscribe, "x")
+            await kit.settle(0.1)
+            kit.servers.move("x", "a", told=True)
         assert kit.told_restored() == ["x"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import trio
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from redis.exceptions import ResponseError
 
 from notifyd.broker.redis.feed import PROBE_AFTER_S
@@ -31,10 +31,11 @@ ACTS = st.one_of(
     st.tuples(st.just("move"), _channels, _homes, st.booleans()),
     st.tuples(st.just("mislead"), _channels, _homes),
     st.tuples(st.sampled_from(["crash", "restart", "cut", "stall", "go_on", "forget"]), _homes),
-    st.tuples(st.just("refuse"), _homes, st.booleans()),
+    st.tuples(st.sampled_from(["refuse", "fill"]), _homes, st.booleans()),
     st.tuples(st.just("lose_table"), st.booleans()),
 )
 PAUSES_S = st.sampled_from([0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, IDLE_FEED_S])
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]  # explaining takes too long
 STEPS = st.tuples(ACTS, PAUSES_S)
 """Something happens, a message is published on every channel, and some time passes."""
 
@@ -50,6 +51,9 @@ class Life:
         self.owed: dict[str, set[bytes]] = defaultdict(set)
         self.scopes: dict[str, list[trio.CancelScope]] = defaultdict(list)
         self.wishes: Counter[str] = Counter()
+        self.unsure: set[str] = set()
+        """Wanted, and nobody was told that it is subscribed."""
+        self.told: Counter[str] = Counter()
         self.published = 0
         kit.subscriber.on_messages = self.take
         kit.subscriber._on_restored = self.restore
@@ -64,6 +68,8 @@ class Life:
         for channel in channels:
             assert self.kit.subscriber.is_subscribed(channel)
             self.owed[channel].clear()
+            self.unsure.discard(channel)
+            self.told[channel] += 1
 
     def subscribe(self, channel: str) -> None:
         scope = trio.CancelScope()
@@ -72,20 +78,30 @@ class Life:
 
     async def _subscribe(self, channel: str, scope: trio.CancelScope) -> None:
         self.wanted.add(channel)
-        wish = self.wishes[channel]
+        wish, told = self.wishes[channel], self.told[channel]
         with scope:
             began_s = trio.current_time()
             try:
                 await self.kit.subscriber.subscribe(channel)
-            except BrokerUnavailable:
-                pass
+            except (BrokerUnavailable, trio.Cancelled) as error:
+                if wish == self.wishes[channel] and channel not in self.promised and not self.is_told(channel, told):
+                    self.unsure.add(channel)
+                if isinstance(error, trio.Cancelled):
+                    raise
             else:
                 if wish == self.wishes[channel]:
                     self.promised.add(channel)
+                    self.unsure.discard(channel)
             assert trio.current_time() - began_s <= DEADLINE_S
         self.scopes[channel].remove(scope)
 
+    def is_told(self, channel: str, before: int) -> bool:
+        """Whether it was told since that the channel is subscribed, and it still is."""
+        return self.told[channel] > before and self.kit.subscriber.is_subscribed(channel)
+
     def want(self, channel: str) -> None:
+        if not self.kit.subscriber.is_subscribed(channel):
+            self.unsure.add(channel)
         self.wanted.add(channel)
         self.kit.subscriber.want(channel)
 
@@ -93,6 +109,7 @@ class Life:
         self.wishes[channel] += 1
         self.wanted.discard(channel)
         self.promised.discard(channel)
+        self.unsure.discard(channel)
         self.owed[channel].clear()
         self.cancel(channel)
         await self.kit.subscriber.unsubscribe(channel)
@@ -120,6 +137,9 @@ class Life:
     def refuse(self, home: str, refuses: bool) -> None:
         self.kit.servers.nodes[home].refusal = ResponseError("NOPERM no permissions") if refuses else None
 
+    def fill(self, home: str, is_full: bool) -> None:
+        self.kit.servers.nodes[home].is_full = is_full
+
     def lose_table(self, lost: bool) -> None:
         self.kit.servers.lost_table = lost
         if not lost:
@@ -144,9 +164,10 @@ class Life:
             node.restart()
             node.go_on()
             node.refusal = None
-        for channel in CHANNELS:
-            servers.learn(channel)
-        servers.change()
+            node.is_full = False
+        if not servers.sharded:  # else servers say who has moved away
+            for channel in CHANNELS:
+                servers.learn(channel)
         # The longest backoff, then silence long enough for a probe to find out what was forgotten, and again.
         await trio.sleep(2 * (2.5 + PROBE_AFTER_S + DEADLINE_S) + IDLE_FEED_S + 3)
 
@@ -157,6 +178,7 @@ class Life:
             assert self.kit.subscribed(home) == lives_here, home
         assert {channel for channel in CHANNELS if subscriber.is_subscribed(channel)} == self.wanted
         assert {channel: owed for channel, owed in self.owed.items() if owed} == {}
+        assert self.unsure == set()
         assert subscriber.problems() == []
 
     def check_nothing_leaks(self) -> None:
@@ -195,7 +217,7 @@ async def play(sharded: bool, seed: int, pace_s: float, steps: list[tuple[tuple[
         life.check_nothing_leaks()
 
 
-@settings(max_examples=10 * settings().max_examples)
+@settings(max_examples=6 * settings().max_examples, phases=PHASES)
 @given(
     sharded=st.booleans(),
     seed=st.integers(0, 10),
