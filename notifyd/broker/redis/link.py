@@ -35,6 +35,9 @@ KEEPALIVE_S = 2.0
 LATE_S = 0.1
 """When the watch wakes so late, this process stood still itself: the replies may lie there unread."""
 
+LAST_WORDS_S = 0.1
+"""What the reader gets, once nothing can be written any more, to read why: too many clients, for example."""
+
 MOST_COMMANDS = 10_000
 MOST_BYTES = 32 * 1024 * 1024
 
@@ -218,6 +221,7 @@ class Link:
             self.server = await self._greet(self)
         except LinkLost as error:
             self.drop(str(error))
+            self.why_down = str(error)  # it tells more than that the server hung up afterwards
         except BrokerUnavailable:
             pass  # the connection ended meanwhile: it is known why
         if self._scope is None:
@@ -264,6 +268,7 @@ class Link:
             try:
                 await stream.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                await trio.sleep(LAST_WORDS_S)
                 self.drop(f"the connection broke: {_cause(error)}")
                 return
 
