@@ -1,5 +1,6 @@
 """A link against a scripted server, in virtual time."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from notifyd.broker.redis.link import Link, LinkLost
 from notifyd.errors import BrokerUnavailable
+from tests.kit.checkpoints import at_step
 from tests.kit.redis_links import make_link, running_link
 from tests.kit.scripted_redis import ScriptedRedis, array, bulk, error, information, integer, ok, push
 from tests.recorded_events import RecordedEvents
@@ -561,6 +563,74 @@ async def test_cancelled_it_tells_who_waits_and_closes_the_stream(server: Script
         for connection in server.connections:
             with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
                 await connection.stream.send_all(b"x")
+
+
+async def run_and_cancel(step: int | None) -> int:
+    """Connect, ask, subscribe; cancel the link at a step of its tasks. How many steps there were."""
+    server = ScriptedRedis()
+    link = make_link(server.dial)
+    own: list[trio.lowlevel.Task] = []
+    scope = trio.CancelScope()
+
+    def is_links(task: trio.lowlevel.Task | None) -> bool:
+        while task is not None and task not in own:
+            task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+        return task is not None
+
+    def cancel(_task: trio.lowlevel.Task) -> bool:
+        scope.cancel()
+        return True
+
+    async def run() -> None:
+        own.append(trio.lowlevel.current_task())
+        with scope:
+            await link.run()
+
+    async with server.running(), trio.open_nursery() as nursery:
+        with at_step(is_links, step, cancel) as steps:
+            nursery.start_soon(run)
+            await wait_all_tasks_blocked()
+            asked = [Asked(link, "INCR", "a") for _ in range(3)]
+            for each in asked:
+                nursery.start_soon(each.run)
+            with contextlib.suppress(BrokerUnavailable):
+                await link.subscribe("SUBSCRIBE", ["a"])
+            await wait_all_tasks_blocked()
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        assert not link.is_up
+        assert (link.commands_in_flight, link.bytes_in_flight) == (0, 0)
+        for each in asked:
+            assert each.reply is not None or isinstance(each.failure, BrokerUnavailable)
+        for connection in server.connections:
+            with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+                await connection.stream.send_all(b"x")
+    return steps.seen
+
+
+async def test_cancelled_at_any_step_it_leaves_nobody_waiting_and_nothing_open() -> None:
+    steps = await run_and_cancel(None)
+    assert steps > 15
+    for step in range(steps):
+        await run_and_cancel(step)
+
+
+async def test_a_bug_in_who_takes_pushes_is_raised_and_nobody_waits_for_ever(server: ScriptedRedis) -> None:
+    def fail(_pushes: list[list[Any]]) -> None:
+        raise ZeroDivisionError
+
+    link = make_link(server.dial, on_pushes=fail)
+    async with server.running():
+        with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(lambda task_status: link.run(task_status=task_status))
+                server.hold()
+                asked = Asked(link, "GET", "a")
+                nursery.start_soon(asked.run)
+                await wait_all_tasks_blocked()
+                server.connections[-1].send(push(b"message", b"a", b"x"))
+        assert isinstance(asked.failure, BrokerUnavailable)
+        assert not link.is_up
 
 
 @pytest.mark.parametrize(
