@@ -6,6 +6,8 @@ from typing import Any
 from redis.typing import EncodableT
 
 from notifyd.broker.base import Accepted, Page, Retention
+from notifyd.broker.memory.history import EPOCH_BYTES
+from notifyd.broker.memory.keys import KEY_TTL_S
 from notifyd.broker.redis.envelope import pack_message, read_kept
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.parallel import for_each
@@ -14,12 +16,6 @@ from notifyd.broker.redis.topology.base import Servers
 from notifyd.model import Notification, SessionId
 from protocol.messages import Since
 from protocol.position import Position
-
-KEY_TTL_S = 300.0
-"""How long an idempotency key is known: five minutes (spec/wire.md, "publish")."""
-
-EPOCH_BYTES = 6
-"""Randomness in an epoch: two lives of one topic share a name once in 2^48."""
 
 LONGEST_MS = 100 * 365 * 24 * 3600 * 1000
 """A time to live is cut to a century, so that every time of expiry is one that Redis can hold."""

@@ -9,8 +9,7 @@ import re
 from hashlib import blake2b
 from urllib.parse import unquote
 
-DIGEST_BYTES = 16
-"""A client's idempotency key is named by its digest: a long one costs no more, and two never meet by accident."""
+from notifyd.broker.memory.keys import DIGEST_BYTES
 
 _SPECIAL = re.compile("[{}%]")
 _GLOB = re.compile(r"[\\*?\[\]^-]")
