@@ -28,7 +28,7 @@ _decode = msgspec.msgpack.Decoder(NodeInfo).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class HeartbeatAnswer:
     """What a heartbeat was answered.
 
     `known` says that the node was alive until now; else all that it had may be gone. `expired` are those that have been
@@ -64,12 +64,12 @@ class RedisNodes:
         self._alive = Script("alive")
         self._bury = Script("bury_node")
 
-    async def heartbeat(self) -> Beat:
+    async def heartbeat(self) -> HeartbeatAnswer:
         """Say that this node lives, and learn of the others."""
         known, alive, expired = await self._servers.evaluate(
             self._heartbeat, self._keys, (self.node, self._ttl_ms, self._info)
         )
-        return Beat(known == 1, frozenset(map(bytes.decode, alive)), tuple(map(bytes.decode, expired)))
+        return HeartbeatAnswer(known == 1, frozenset(map(bytes.decode, alive)), tuple(map(bytes.decode, expired)))
 
     async def alive(self) -> frozenset[str]:
         """Tell which nodes live."""

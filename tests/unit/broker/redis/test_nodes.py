@@ -6,7 +6,7 @@ import pytest
 
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.redis.keys import Names
-from notifyd.broker.redis.nodes import NODE_TTL_S, Beat, NodeInfo, RedisNodes
+from notifyd.broker.redis.nodes import NODE_TTL_S, HeartbeatAnswer, NodeInfo, RedisNodes
 from notifyd.broker.redis.revoked import RedisRevocations
 from tests.kit.lua_server import LuaServer, lua_server
 from tests.kit.redis_process import RedisServer
@@ -27,9 +27,9 @@ def node(server: LuaServer, name: str) -> RedisNodes:
 async def test_a_node_that_beats_lives(server: LuaServer) -> None:
     one, other = node(server, "n1:a"), node(server, "n2:{b}")
     assert await one.alive() == frozenset()
-    assert await one.heartbeat() == Beat(known=False, alive=frozenset({"n1:a"}), expired=())
-    assert await one.heartbeat() == Beat(known=True, alive=frozenset({"n1:a"}), expired=())
-    assert await other.heartbeat() == Beat(known=False, alive=frozenset({"n1:a", "n2:{b}"}), expired=())
+    assert await one.heartbeat() == HeartbeatAnswer(known=False, alive=frozenset({"n1:a"}), expired=())
+    assert await one.heartbeat() == HeartbeatAnswer(known=True, alive=frozenset({"n1:a"}), expired=())
+    assert await other.heartbeat() == HeartbeatAnswer(known=False, alive=frozenset({"n1:a", "n2:{b}"}), expired=())
     assert await other.alive() == {"n1:a", "n2:{b}"}
     assert await other.infos() == {"n1:a": NodeInfo("n1", 5), "n2:{b}": NodeInfo("n2", 5)}
 
@@ -40,11 +40,11 @@ async def test_a_node_that_beats_no_more_is_dead_and_later_expired(server: LuaSe
     server.later(NODE_TTL_S - 1)
     assert (await other.heartbeat()).alive == {"n1", "n2"}
     server.later(1.1)
-    assert await other.heartbeat() == Beat(known=True, alive=frozenset({"n2"}), expired=())
+    assert await other.heartbeat() == HeartbeatAnswer(known=True, alive=frozenset({"n2"}), expired=())
     server.later(NODE_TTL_S - 1)
     assert (await other.heartbeat()).expired == ()
     server.later(1.1)
-    assert await other.heartbeat() == Beat(known=True, alive=frozenset({"n2"}), expired=("n1",))
+    assert await other.heartbeat() == HeartbeatAnswer(known=True, alive=frozenset({"n2"}), expired=("n1",))
 
 
 async def test_a_node_that_was_dead_is_told_so(server: LuaServer) -> None:
@@ -82,7 +82,7 @@ async def test_a_node_that_leaves_is_gone(server: LuaServer) -> None:
     one, other = node(server, "n1"), node(server, "n2")
     await one.heartbeat()
     await one.leave()
-    assert await other.heartbeat() == Beat(known=False, alive=frozenset({"n2"}), expired=())
+    assert await other.heartbeat() == HeartbeatAnswer(known=False, alive=frozenset({"n2"}), expired=())
     assert server.client.hkeys(NAMES.node_info()) == [b"n2"]
     await one.leave()
 
