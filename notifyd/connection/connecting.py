@@ -43,6 +43,9 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
     context = connection.context
     heartbeat_s = connection.watch.agree(request.heartbeat)
     record = await _resume(context, request, identity)
+    if context.hub.revocations.covers(identity, context.clock.unix_s()):  # since it was shown
+        connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")
+        raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED)
     subscriber = Subscriber(
         session=record.session if record else context.hub.new_session(),
         user=identity.user,

@@ -20,7 +20,7 @@ SECRET_FIELDS = frozenset(
 WITHHELD = "(withheld)"
 
 _SECRETS_IN_TEXT = (
-    (re.compile(r"(?i)\b(token|secret|password|authorization|api_key)=[^\s&\"']+"), rf"\1={WITHHELD}"),
+    (re.compile(r"(?i)(token|secret|password|authorization|api_key)=[^\s&\"']+"), rf"\1={WITHHELD}"),
     (re.compile(r"(?i)\b(bearer)\s+[^\s\"']+"), rf"\1 {WITHHELD}"),
     (re.compile(r"//[^\s/@]+@"), f"//{WITHHELD}@"),
 )

@@ -110,8 +110,12 @@ class RedisBroker:
         await services.start("ordering", self._ordering.run)
         await services.start("membership", self._membership.run)
         with trio.move_on_after(FIRST_CONNECT_S):
-            while self._servers.problems() or self._subscriber.problems():  # noqa: ASYNC110 - of several parts' states
+            while not self._is_ready:  # noqa: ASYNC110 - the states of several parts
                 await trio.sleep(READY_POLL_S)
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._membership.is_informed and not self._servers.problems() and not self._subscriber.problems()
 
     async def close(self) -> None:
         """Leave the cluster, if Redis can be told; see Broker."""
@@ -212,6 +216,8 @@ class RedisBroker:
         self._ordering.take(arrivals)
 
     def _recheck(self, channels: Sequence[str]) -> None:
+        if self._names.control() in channels:
+            self._membership.missed()
         self._ordering.recheck(topic for channel in channels if (topic := self._topics.get(channel)) is not None)
 
     # --- presence ----------------------------------------------------------------------------------------------------

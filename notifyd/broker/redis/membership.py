@@ -29,22 +29,28 @@ GRACE_S = 3.0
 PRUNE_AFTER_S = 2 * NODE_TTL_S
 """A node does not judge others before it has been connected for so long: they may be on their way back, as it was."""
 
+PORTION = 64
+"""Wishes that are written side by side."""
+
 MemberPlace: TypeAlias = tuple[str, str]
 """A topic, and a session in it."""
 
 
 @dataclass(slots=True)
 class Wish:
-    """What should stand in Redis about a session in a topic, from `due_s` on."""
+    """What should stand in Redis about a session in a topic. Written at `due_s`; inf while it is being written."""
 
     member: Member
     announce: bool
     present: bool
-    due_s: float = 0.0
+    due_s: float = inf
 
 
 class Membership:
-    """The members of this node and the nodes of the cluster. `run` is a service."""
+    """The members of this node and the nodes of the cluster. `run` is a service.
+
+    `is_informed` says that all revocations in force are known here.
+    """
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class Membership:
         receiver: Receiver,
         events: Events,
     ) -> None:
+        self.is_informed = False
         self._nodes = nodes
         self._presence = presence
         self._revocations = revocations
@@ -63,7 +70,8 @@ class Membership:
         self._pending: dict[MemberPlace, Wish] = {}
         self._given_up: dict[SessionId, float] = {}
         self._connected_since_s = inf
-        self._wake = trio.Event()
+        self._hurry = trio.Event()
+        self._work = trio.Event()
 
     def __len__(self) -> int:
         return len(self._here) + len(self._pending)
@@ -74,7 +82,7 @@ class Membership:
         """Count a session as present. Never raises; what cannot be written now is written later."""
         place = (topic, member.session)
         self._here[place] = wish = Wish(member, announce, present=True)
-        await self._fulfil_now(place, wish)
+        await self._fulfil(place, wish)
 
     async def leave(self, topic: str, member: Member, *, announce: bool) -> None:
         """Count a session as gone, likewise; one that another node has taken over, a little later."""
@@ -82,12 +90,10 @@ class Membership:
         self._here.pop(place, None)
         wish = Wish(member, announce, present=False)
         if member.session in self._given_up:
-            wish.due_s = trio.current_time() + GRACE_S
-            self._pending[place] = wish
-            self._wake.set()
+            self._put_off(place, wish, GRACE_S)
             await trio.lowlevel.checkpoint()
         else:
-            await self._fulfil_now(place, wish)
+            await self._fulfil(place, wish)
 
     def give_up(self, session: SessionId) -> None:
         """Take note that another node has a session now."""
@@ -101,49 +107,58 @@ class Membership:
         """Tell the other nodes that live. Raises BrokerUnavailable."""
         return sorted(await self._nodes.alive() - {self._nodes.node})
 
-    async def _fulfil_now(self, place: MemberPlace, wish: Wish) -> None:
+    async def _fulfil(self, place: MemberPlace, wish: Wish) -> bool:
+        """Write a wish, unless somebody has wished otherwise since; False when it has to be tried again."""
         self._pending[place] = wish
-        try:
-            await self._fulfil(place)
-        except BrokerUnavailable:
-            self._wake.set()
-        except trio.Cancelled:
-            self._wake.set()
-            raise
-
-    async def _fulfil(self, place: MemberPlace) -> None:
-        """Write what is wished of a place, unless somebody wished otherwise meanwhile."""
-        wish = self._pending.get(place)
-        if wish is None:
-            return
+        wish.due_s = inf
         write = self._presence.join if wish.present else self._presence.leave
-        await write(place[0], wish.member, announce=wish.announce)
+        try:
+            await write(place[0], wish.member, announce=wish.announce)
+        except BrokerUnavailable:
+            self._put_off(place, wish, RETRY_S)
+            return False
+        except BaseException:
+            self._put_off(place, wish, 0.0)
+            raise
         if self._pending.get(place) is wish:
             del self._pending[place]
+        return True
+
+    def _put_off(self, place: MemberPlace, wish: Wish, delay_s: float) -> None:
+        if self._pending.setdefault(place, wish) is wish:
+            wish.due_s = trio.current_time() + delay_s
+            self._work.set()
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Beat, catch up with what could not be written, and clear up after dead nodes, until cancelled."""
-        task_status.started()
-        beat_s = -inf
-        while True:
-            self._wake = trio.Event()
-            try:
-                if trio.current_time() >= beat_s + HEARTBEAT_S:
-                    await self._beat()
-                    beat_s = trio.current_time()
-                await self._fulfil_due()
-            except BrokerUnavailable:
-                self._connected_since_s, beat_s = inf, -inf
-                await trio.sleep(RETRY_S)
-                continue
-            with trio.move_on_at(min(self._due_s(), beat_s + HEARTBEAT_S)):
-                await self._wake.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat_forever)
+            nursery.start_soon(self._fulfil_forever)
+            task_status.started()
+
+    def missed(self) -> None:
+        """Take note that what was told to all nodes may not have come here: it is read again."""
+        self.is_informed = False
+        self._hurry.set()
 
     async def say_goodbye(self) -> None:
-        """Leave the cluster. Raises BrokerUnavailable."""
-        await self._nodes.leave()
+        """Leave the cluster; with members left, by beating no more: others clear up. Raises BrokerUnavailable."""
+        if not self._pending and not self._here:
+            await self._nodes.leave()
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self._hurry = trio.Event()
+            pause_s = HEARTBEAT_S
+            try:
+                await self._beat()
+            except BrokerUnavailable:
+                self._connected_since_s = inf
+                pause_s = RETRY_S
+            with trio.move_on_after(pause_s):
+                await self._hurry.wait()
 
     async def _beat(self) -> None:
         """Say that this node lives. When the store did not know it, all that should stand there is written again."""
@@ -151,22 +166,38 @@ class Membership:
         now_s = trio.current_time()
         if self._connected_since_s == inf or not beat.known:
             self._connected_since_s = now_s
-            self._pending = self._here | self._pending
-            for revocation in await self._revocations.all():
-                self._receiver.revoke_here(revocation)
+            self.is_informed = False
+            for place, wish in self._here.items():
+                self._put_off(place, wish, 0.0)
+        if not self.is_informed:
+            await self._learn_revocations()
         if now_s - self._connected_since_s >= PRUNE_AFTER_S:
             for node in beat.expired:
                 await self._bury(node)
         self._given_up = {session: until_s for session, until_s in self._given_up.items() if until_s > now_s}
+
+    async def _learn_revocations(self) -> None:
+        self.is_informed = True
+        try:
+            for revocation in await self._revocations.all():
+                self._receiver.revoke_here(revocation)
+        except BaseException:
+            self.is_informed = False
+            raise
 
     async def _bury(self, node: str) -> None:
         """Remove a dead node's members, then the node; several nodes may do so at once, each part is done by one."""
         if await self._presence.prune(node) and await self._nodes.remove(node):
             self._events.log("warning", "node_gone", gone=node)
 
-    async def _fulfil_due(self) -> None:
-        now_s = trio.current_time()
-        await for_each(self._fulfil, [place for place, wish in self._pending.items() if wish.due_s <= now_s])
-
-    def _due_s(self) -> float:
-        return min((wish.due_s for wish in self._pending.values()), default=inf)
+    async def _fulfil_forever(self) -> None:
+        """Write what is due, in portions. While nothing of a portion can be written, wait."""
+        while True:
+            self._work = trio.Event()
+            now_s = trio.current_time()
+            due = [(place, wish) for place, wish in self._pending.items() if wish.due_s <= now_s][:PORTION]
+            if not due:
+                with trio.move_on_at(min((wish.due_s for wish in self._pending.values()), default=inf)):
+                    await self._work.wait()
+            elif not any(await for_each(lambda each: self._fulfil(*each), due)):
+                await trio.sleep(RETRY_S)

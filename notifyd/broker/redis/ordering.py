@@ -41,16 +41,17 @@ class TopicOrder:
     """One subscribed topic. `position` is the newest handed on, None while unknown.
 
     `held` are the messages behind a hole, None while there is none. `unsure` says that messages may have been missed
-    which nothing that arrives will tell of.
+    which nothing that arrives will tell of. `repairing` says that a task is at it.
     """
 
-    __slots__ = ("held", "position", "retention", "unsure")
+    __slots__ = ("held", "position", "repairing", "retention", "unsure")
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
         self.position: Position | None = None
         self.held: list[Notification] | None = None
         self.unsure = False
+        self.repairing = False
 
 
 class Ordering:
@@ -140,6 +141,8 @@ class Ordering:
 
     def _is_next(self, notification: Notification, position: Position, track: TopicOrder) -> bool:
         """Judge what is not plainly the next message; hold it where something before it is missing."""
+        if track.position is None and track.unsure:
+            track.held = track.held or []  # until `note_top` tells where it has to begin
         if track.held is not None:
             self._hold(track, notification)
             return False
@@ -163,8 +166,8 @@ class Ordering:
 
     def _break(self, topic: str, track: TopicOrder) -> None:
         track.unsure = True
-        if track.held is None:
-            track.held = []
+        track.held = track.held or []
+        if not track.repairing:
             self._broken[topic] = None
             self._work.unpark()
 
@@ -173,6 +176,7 @@ class Ordering:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Repair what breaks, until cancelled. While the broker is away, what is broken waits for it."""
         for topic, track in self._tracks.items():
+            track.repairing = False
             if track.held is not None:  # its repair was cut short when this service failed
                 self._broken[topic] = None
         async with trio.open_nursery() as nursery:
@@ -186,19 +190,23 @@ class Ordering:
                 await self._work.park()
             topic = next(iter(self._broken))
             del self._broken[topic]
+            track = self._tracks[topic]
+            track.repairing = True
             try:
-                await self._repair(topic)
+                await self._repair(topic, track)
             except BrokerUnavailable as failure:
-                if topic in self._tracks:
+                if self._tracks.get(topic) is track:
                     self._broken[topic] = None
                 await trio.sleep(failure.retry_after_s)
+            finally:
+                track.repairing = False
 
-    async def _repair(self, topic: str) -> None:
+    async def _repair(self, topic: str, track: TopicOrder) -> None:
         """Fill a topic's hole page by page, then hand on what was held behind it. Raises BrokerUnavailable."""
-        track, fruitless = self._tracks.get(topic), 0
-        while track is not None and track.held is not None:
+        fruitless = 0
+        while track.held is not None and track.position is not None:
             before = track.position
-            if track.unsure and before is not None:
+            if track.unsure:
                 await self._fill(topic, track, before)
                 self._events.count("repairs")
             if self._tracks.get(topic) is not track:

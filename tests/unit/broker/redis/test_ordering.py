@@ -201,6 +201,21 @@ async def test_a_reconnect_before_the_first_position_is_known_is_made_up_for() -
         assert table.told.all == [1]
 
 
+async def test_what_arrives_before_the_first_position_is_known_waits_for_it_after_a_reconnect() -> None:
+    async with open_table() as table:
+        table.ordering.forget(TOPIC)
+        table.ordering.follow(TOPIC, KEEP)
+        told = Position(table.history.epoch, 0)
+        table.ordering.recheck([TOPIC])
+        table.history.publish()
+        table.arrive(table.history.publish())
+        await wait_all_tasks_blocked()
+        assert table.told.all == []
+        table.ordering.note_top(TOPIC, told)
+        await wait_all_tasks_blocked()
+        assert table.told.all == [1, 2]
+
+
 async def test_what_the_history_has_no_more_is_told() -> None:
     async with open_table() as table:
         table.arrive(table.history.publish())
