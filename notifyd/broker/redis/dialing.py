@@ -86,6 +86,4 @@ def _describe(error: BaseException) -> str:
         return f"the host is not known: {cause.strerror}"
     if isinstance(cause, OSError) and cause.errno:
         return os.strerror(cause.errno)
-    if isinstance(cause, trio.BrokenResourceError):
-        return "no TLS handshake: the server closed the connection"
     return str(cause) or type(cause).__name__

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from notifyd.broker.redis.link import Greet, Link, LinkLost
 from notifyd.broker.redis.target import Credentials
@@ -29,6 +29,8 @@ class ServerInfo:
     `replication_id` names the line of writes it continues, `previous_replication_id` the one it continued before it was
     promoted ("" where it never was). `run_id` is another after each restart. The replication id of a master changes
     while it runs, too: when its first replica comes, or its last one has been away for long (repl-backlog-ttl).
+    `is_durable` says that a restart loses nothing it has acknowledged: every write is on its disk before (`appendfsync
+    always`). With `everysec` it may lose some seconds, even when only its process is killed.
     """
 
     version: tuple[int, int, int]
@@ -36,6 +38,7 @@ class ServerInfo:
     replication_id: str
     previous_replication_id: str
     run_id: str
+    is_durable: bool = False
 
     def refreshed(self, information: bytes) -> "ServerInfo":
         """Return what holds after another `INFO replication`; what that leaves out stays."""
@@ -68,23 +71,30 @@ def greeting(
             if database:
                 await link.execute_unready("SELECT", database)
             fields = parse_information(await link.execute_unready("INFO"))
+            is_durable = fields.get("aof_enabled") == "1" and await _syncs_always(link)
         except NoPermissionError as error:
             raise LinkLost(f"the user lacks a right that notifyd needs: {error}") from None
         except RedisError as error:
             raise LinkLost(f"the server refused to be greeted: {error}") from None
-        server = _server(fields)
+        server = replace(_server(fields), is_durable=is_durable)
         _check(server, fields, role)
         return server
 
     return greet
 
 
+async def _syncs_always(link: Link) -> bool:
+    """Ask how the append-only file is synchronized. Where that may not be asked, the worst is assumed."""
+    try:
+        return b"always" in (await link.execute_unready("CONFIG", "GET", "appendfsync")).values()
+    except RedisError:
+        return False
+
+
 async def _say_hello(link: Link, credentials: Credentials, client_name: str) -> None:
     login = ("AUTH", credentials.username or "default", credentials.password) if credentials else ()
     try:
         await link.execute_unready("HELLO", 3, *login, "SETNAME", client_name)
-    except BusyLoadingError:
-        raise LinkLost(_LOADING) from None
     except (AuthenticationError, NoPermissionError) as error:
         raise LinkLost(_refusal(error, credentials)) from None
     except RedisError as error:
@@ -92,9 +102,6 @@ async def _say_hello(link: Link, credentials: Credentials, client_name: str) -> 
         if "unknown command" in text or "NOPROTO" in text:
             raise LinkLost(_too_old("before 6.0")) from None
         raise LinkLost(f"the server refused to be greeted: {_without_secrets(text, credentials)}") from None
-
-
-_LOADING = "the server is loading its data"
 
 
 def _refusal(error: RedisError, credentials: Credentials) -> str:
@@ -130,7 +137,7 @@ def _check(server: ServerInfo, fields: Mapping[str, str], role: Role | None) -> 
     if server.version < OLDEST_VERSION:
         raise LinkLost(_too_old(".".join(map(str, server.version))))
     if fields.get("loading", "0") != "0":
-        raise LinkLost(_LOADING)
+        raise LinkLost("the server is loading its data")
     if role is not None and server.role != role:
         hint = ": with Sentinels, name those in broker.url" if server.role == "replica" else ""
         raise LinkLost(f"the server is a {server.role}, not a {role}{hint}")

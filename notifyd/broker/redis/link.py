@@ -293,8 +293,7 @@ class Link:
             except (BrokerUnavailable, RedisError):
                 continue
             before = self.server
-            if before is None:
-                continue
+            assert before is not None, "it was greeted"
             self.server = before.refreshed(information)
             if self.server.role != before.role:
                 self.drop(f"the server is a {self.server.role} now, not a {before.role}")

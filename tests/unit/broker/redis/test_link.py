@@ -679,6 +679,62 @@ async def test_a_server_that_is_no_master_is_left(server: ScriptedRedis, text: s
             assert "serves no writes" in link.why_down
 
 
+async def test_a_link_that_is_dropped_as_it_comes_up_was_not_up_for_anybody(server: ScriptedRedis) -> None:
+    link = make_link(server.dial)
+    came_up = trio.Event()
+
+    class DropAtOnce:
+        def started(self, value: None = None) -> None:
+            link.drop("at once")
+
+    async def note() -> None:
+        await link.wait_up()
+        came_up.set()
+
+    async with server.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(note)
+        with pytest.raises(LinkLost, match="at once"):
+            await link.run(task_status=DropAtOnce())
+        await wait_all_tasks_blocked()
+        assert not came_up.is_set()
+        nursery.start_soon(link.run)
+        await came_up.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_read_as_it_was_dropped_is_nobodys(server: ScriptedRedis) -> None:
+    pushes: list[list[Any]] = []
+    async with server.running(), running_link(server.dial, on_pushes=pushes.extend) as link:
+        await wait_all_tasks_blocked()
+        server.connections[-1].send(push(b"message", b"a", b"x"))
+        link.drop("moved")
+        await wait_all_tasks_blocked()
+        assert pushes == []
+        with pytest.raises(BrokerUnavailable, match="redis: moved"):
+            await link.execute_unready("GET", "a")
+
+
+async def test_a_connection_that_cannot_be_written_to_is_left_when_the_server_has_no_last_words(
+    server: ScriptedRedis, autojump_clock: MockClock
+) -> None:
+    async def dial() -> trio.abc.Stream:
+        stream = await server.dial()
+        assert isinstance(stream, trio.StapledStream)
+        send_all = stream.send_all
+
+        async def breaking(data: bytes) -> None:
+            if b"GET" in data:
+                raise trio.BrokenResourceError from BrokenPipeError(32, "Broken pipe")
+            await send_all(data)
+
+        stream.send_all = breaking  # type: ignore[method-assign, assignment]
+        return stream
+
+    async with server.running(), running_link(dial) as link:
+        with pytest.raises(BrokerUnavailable, match="redis: the connection broke: Broken pipe"):
+            await link.execute("GET", "a")
+
+
 @pytest.mark.parametrize(
     ("failure", "told"), [(LinkLost("no route"), "no route"), (ConnectionRefusedError(111, "refused"), "refused")]
 )
