@@ -91,6 +91,15 @@ class Asking(RuleBasedStateMachine):
         assert self.books.confirmed <= self.at_server
         assert {*self.books.wanted} == self.wanted
 
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        """What is wanted and not there will be asked for, what is there and not wanted will be ended."""
+        books = self.books
+        asked = {*self.under_way[1]} if self.under_way is not None else set()
+        assert self.wanted <= books.confirmed | books._missing.keys() | books._put_off.keys() | asked
+        assert self.at_server <= self.wanted | books._surplus.keys() | books._put_off.keys() | asked
+        assert not self.wanted & books._surplus.keys()
+
     def teardown(self) -> None:
         """In the end all that is wanted is subscribed, and nothing else."""
         if self.under_way is not None:
