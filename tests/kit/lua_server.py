@@ -32,6 +32,7 @@ class LuaServer:
         self.sharded = False
         self.replication_id = "id-1"
         self.previous_replication_id = ""
+        self.is_durable = False
         self._skew_s = 0.0
 
     def later(self, seconds: float) -> None:
@@ -56,7 +57,7 @@ class LuaServer:
     async def evaluate(
         self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], *, replicas: int = 0
     ) -> Any:
-        given = (*keys, *arguments, self.replication_id, self.previous_replication_id)
+        given = (*keys, *arguments, self.replication_id, self.previous_replication_id, int(self.is_durable))
         await trio.lowlevel.checkpoint()
         try:
             if self._skew_s:
@@ -73,11 +74,13 @@ class LuaServer:
         return sorted({key.decode() for key in self.client.scan_iter(pattern, count=1000)})
 
     def take_ids(self) -> None:
-        """Tell scripts from now on what the server itself says of its replication."""
+        """Tell scripts from now on what the server itself says of its replication, and of its append-only file."""
         told = self.client.info("replication")
         self.replication_id = told["master_replid"]
         previous = told["master_replid2"]
         self.previous_replication_id = "" if set(str(previous)) == {"0"} else str(previous)
+        syncs = self.client.config_get("appendfsync")["appendfsync"]
+        self.is_durable = bool(self.client.info("persistence")["aof_enabled"]) and syncs == "always"
 
 
 class Feed:

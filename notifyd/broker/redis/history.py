@@ -13,6 +13,7 @@ from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.parallel import for_each
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
+from notifyd.errors import BrokerUnavailable
 from notifyd.model import Notification, SessionId
 from protocol.messages import Since
 from protocol.position import Position
@@ -97,7 +98,10 @@ class RedisHistory:
         keys = [self._names.topic(topic), self._names.stream(topic)]
         raw_epoch, top, base, continuous, more, entries = await self._servers.evaluate(self._read, keys, arguments)
         epoch = raw_epoch.decode()
-        messages = [_notification(topic, epoch, entry) for entry in entries]
+        try:
+            messages = [_notification(topic, epoch, entry) for entry in entries]
+        except ValueError as error:
+            raise BrokerUnavailable(f"the history of {topic!r} holds something else than messages: {error}") from None
         return Page(messages, Position(epoch, top), continuous == 1, more == 1, base)
 
     async def renew(self, topic: str, given: Position) -> None:

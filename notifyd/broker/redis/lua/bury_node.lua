@@ -1,7 +1,7 @@
 -- Removes a node that has been dead for twice its time. Of many that ask at once, one is answered 1.
 --
 -- KEYS: the nodes with their times of expiry, what they tell of themselves.
--- ARGV: the node, how long it lives without a further beat (ms), and the two replication ids.
+-- ARGV: the node, how long it lives without a further beat (ms), and what the server is (topic.lua).
 
 local time = redis.call('TIME')
 local expires = redis.call('ZSCORE', KEYS[1], ARGV[1])

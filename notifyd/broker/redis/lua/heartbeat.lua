@@ -1,7 +1,7 @@
 -- Says that a node lives, and tells of the others.
 --
 -- KEYS: the nodes with their times of expiry, what they tell of themselves.
--- ARGV: the node, how long it lives without a further beat (ms), what it tells of itself, and the two replication ids.
+-- ARGV: the node, how long it lives without a further beat (ms), what it tells of itself, and what the server is (topic.lua).
 -- Answers 1 where the node was alive until now, those that live, and those that have been dead for as long again.
 
 local time = redis.call('TIME')

@@ -2,7 +2,7 @@
 --
 -- KEYS: the topic's members, by session: {node, session, user, since, serial, asserted, announced} as MessagePack.
 -- ARGV: the node, session, user, since (Unix ms), what announces it ('' for nothing), the channel, PUBLISH or SPUBLISH,
--- and the two replication ids. Answers 1 where it was not present.
+-- and what the server is (topic.lua). Answers 1 where it was not present.
 
 local key, node, session, user, since = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local announcement, channel, verb = ARGV[5], ARGV[6], ARGV[7]

@@ -2,7 +2,7 @@
 --
 -- KEYS: the topic's members (join.lua).
 -- ARGV: the node, the age from which on it counts (ms since the node said so), the channel, PUBLISH or SPUBLISH, then
--- for each session its name and what announces it ('' for nothing), and the two replication ids.
+-- for each session its name and what announces it ('' for nothing), and what the server is (topic.lua).
 -- Answers how many were present and are gone.
 
 local key, node, age, channel, verb = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -10,7 +10,7 @@ local key, node, age, channel, verb = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[
 local time = redis.call('TIME')
 local newest = time[1] * 1000 + math.floor(time[2] / 1000) - age
 local gone = 0
-for place = 5, #ARGV - 2, 2 do
+for place = 5, #ARGV - 3, 2 do
   local session, announcement = ARGV[place], ARGV[place + 1]
   local present = redis.call('HGET', key, session)
   local entry = present and cmsgpack.unpack(present)

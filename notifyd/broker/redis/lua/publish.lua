@@ -2,12 +2,12 @@
 --
 -- KEYS: the topic's hash, its stream, and where there is one the key's name.
 -- ARGV: history (how many messages are kept), their time to live (ms), the name of an epoch that may begin, the packed
--- message, the channel, PUBLISH or SPUBLISH, the key's time to live (ms), replication id, previous replication id.
+-- message, the channel, PUBLISH or SPUBLISH, the key's time to live (ms), and what the server is (topic.lua).
 -- Answers epoch ('' without history), offset, and 1 where the key was known.
 
 local meta, stream, key = KEYS[1], KEYS[2], KEYS[3]
 local history, ttl, fresh, packed = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local channel, verb, key_ttl, id, previous = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local channel, verb, key_ttl, id, previous, durable = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 if key then
   local answer = redis.call('GET', key)
@@ -20,7 +20,7 @@ end
 local now = now_ms()
 local epoch, offset = '', ''
 if history > 0 then
-  local topic = open_topic(meta, stream, fresh, id, previous, now)
+  local topic = open_topic(meta, stream, fresh, id, previous, durable, now)
   if topic.oldest == 0 then
     topic.oldest, topic.changed = now, true
   end

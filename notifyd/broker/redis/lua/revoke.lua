@@ -1,7 +1,7 @@
 -- Keeps a revocation until its time, and forgets all whose time is over.
 --
 -- KEYS: the revocations, by when they may be forgotten (Unix seconds).
--- ARGV: that time, the revocation, and the two replication ids.
+-- ARGV: that time, the revocation, and what the server is (topic.lua).
 
 local now = redis.call('TIME')[1]
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])

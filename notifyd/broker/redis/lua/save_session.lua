@@ -1,7 +1,7 @@
 -- Keeps a session, unless another node owns it.
 --
 -- KEYS: the session: o its owner, u its user, r its record.
--- ARGV: the node, user, record, time to live (ms), and the two replication ids. Answers 1 where it was kept.
+-- ARGV: the node, user, record, time to live (ms), and what the server is (topic.lua). Answers 1 where it was kept.
 
 local owner = redis.call('HGET', KEYS[1], 'o')
 if owner and owner ~= ARGV[1] then

@@ -1,6 +1,6 @@
 -- Makes a node the owner of a user's session.
 --
--- KEYS: the session (save_session.lua). ARGV: the node, user, and the two replication ids.
+-- KEYS: the session (save_session.lua). ARGV: the node, user, and what the server is (topic.lua).
 -- Answers the record and who owned it; nothing where it is not known, or another user's, whose it then stays.
 
 local owner, user, record = unpack(redis.call('HMGET', KEYS[1], 'o', 'u', 'r'))

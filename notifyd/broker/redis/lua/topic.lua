@@ -11,6 +11,9 @@
 -- The stream has entries `OFFSET-0` with the fields t, when it was accepted (Unix ms), and m, the message as packed by
 -- the node. What is kept are always the newest offsets without a hole.
 --
+-- What the server is comes last of all arguments: its replication id, the previous one ('' for none), and 1 where a
+-- restart loses nothing that it acknowledged.
+--
 -- Times are those of TIME, so that all nodes agree. Offsets are exact up to 2^53: Lua's numbers are doubles.
 
 local SLACK_MS = 1000 -- the stream outlives its newest message by this at most: its expiry is set once a second
@@ -30,22 +33,22 @@ local function info_says(section, line)
   return string.find(redis.call('INFO', section), line, 1, true) ~= nil
 end
 
--- Whether messages acknowledged before may never have come to this server, whose id is not that of the last write.
--- They may when that was before this server was promoted, or before it restarted from a dump. They do not when it
--- replays an append-only file, when it changed its id because its last replica left an hour ago, or when the topic came
--- whole, with its slot of a Cluster.
-local function may_lack(topic, previous, now)
+-- Whether this server, whose id is not that of the last write, may lack messages that were acknowledged. It may when
+-- that write was before it was promoted, or before it restarted, from a dump or from an append-only file that is not
+-- synchronized with every write. It does not when it is `durable`, when it changed its id because its last replica left
+-- an hour ago, or when the topic came whole, with its slot of a Cluster.
+local function may_lack(topic, previous, durable, now)
   if topic.id == previous or previous ~= '' and not info_says('cluster', 'cluster_enabled:1') then
     return true
   end
   local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
   local written = topic.kept_until - topic.ttl - SLACK_MS
-  return written < now - uptime * 1000 and info_says('persistence', 'aof_enabled:0')
+  return durable ~= '1' and written < now - uptime * 1000
 end
 
 -- Reads what is known of a topic. A new epoch, named `fresh`, begins where nothing is known, and where messages may be
 -- lacking: then the numbers go on and the kept messages stay, but nothing proves continuity.
-local function open_topic(meta, stream, fresh, id, previous, now)
+local function open_topic(meta, stream, fresh, id, previous, durable, now)
   local known = redis.call('HMGET', meta, 'e', 'o', 'b', 'i', 'a', 't', 's', 'x')
   if not known[1] then
     redis.call('UNLINK', stream)
@@ -56,7 +59,7 @@ local function open_topic(meta, stream, fresh, id, previous, now)
     ttl = tonumber(known[6]), kept_until = tonumber(known[7]), until_ms = tonumber(known[8]), changed = false,
   }
   if topic.id ~= id and not info_says('replication', 'master_replid:' .. topic.id) then -- or the caller's id is old
-    if may_lack(topic, previous, now) then
+    if may_lack(topic, previous, durable, now) then
       topic.epoch, topic.base = fresh, topic.offset
     end
     topic.id, topic.changed = id, true

@@ -79,13 +79,13 @@ class LinkedServer:
         replicas: int = 0,
         asking: bool = False,
     ) -> Any:
-        """Run a script, the server's replication ids appended to its arguments: by its SHA, by its text if need be.
+        """Run a script, by its SHA, by its text if need be. What the server is comes behind its arguments; see Servers.
 
         With `replicas`, return only once so many have what it wrote. Raises BrokerUnavailable where too few confirmed
         in time.
         """
         connection = self._runs
-        call = (len(keys), *keys, *arguments, *self._replication_ids())
+        call = (len(keys), *keys, *arguments, *self._what_it_is())
         try:
             reply = await self.execute(("EVALSHA", script.sha, *call), asking=asking)
         except NoScriptError:
@@ -94,9 +94,11 @@ class LinkedServer:
             await self._confirm(replicas, connection)
         return reply
 
-    def _replication_ids(self) -> tuple[str, str]:
+    def _what_it_is(self) -> tuple[str, str, int]:
         server = self.link.server
-        return ("", "") if server is None else (server.replication_id, server.previous_replication_id)
+        if server is None:
+            return ("", "", 0)
+        return (server.replication_id, server.previous_replication_id, int(server.is_durable))
 
     async def _confirm(self, replicas: int, connection: int) -> None:
         """Wait for replicas. Asked on another connection than that of the write, WAIT would prove nothing."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from notifyd.broker.redis.scripts import Script
 
-COUNT = "return {redis.call('INCR', KEYS[1]), ARGV[1], ARGV[#ARGV - 1], ARGV[#ARGV]}"
+COUNT = "return {redis.call('INCR', KEYS[1]), ARGV[1], ARGV[#ARGV - 2], ARGV[#ARGV - 1]}"
 """Counts in its key; answers the count, its first argument and the two ids it was called with."""
 
 

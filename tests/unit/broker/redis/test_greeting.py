@@ -1,5 +1,7 @@
 """The handshake: what is said, what is understood, and what people are told when it fails."""
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -183,3 +185,22 @@ async def test_a_real_replica_is_refused_and_a_promoted_one_tells_its_history() 
             assert link.server is not None
             assert link.server.previous_replication_id == before
             assert link.server.replication_id not in (before, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_durable"),
+    [
+        ({"appendonly": "yes", "appendfsync": "always"}, True),
+        ({"appendonly": "yes", "appendfsync": "everysec"}, False),
+        ({"appendonly": "no", "appendfsync": "always"}, False),
+        ({"appendonly": "yes", "appendfsync": "always", "users": {"ann": f">{SECRET} ~* &* +@all -config"}}, False),
+    ],
+    ids=["always", "everysec", "without a file", "not allowed to ask"],
+)
+async def test_a_real_server_tells_whether_a_restart_loses_anything(settings: dict[str, Any], is_durable: bool) -> None:
+    with standalone(**settings) as server:
+        credentials = ANN if "users" in settings else None
+        async with running_link(dial_port(server.port), greeting(credentials)) as link:
+            assert link.server is not None
+            assert link.server.is_durable is is_durable
+            assert link.server.refreshed(b"role:master\r\n").is_durable is is_durable

@@ -180,8 +180,8 @@ async def until_replicated(primary: RedisServer, replica: RedisServer) -> None:
             await trio.sleep(0.02)
 
 
-async def test_a_killed_server_with_an_append_only_file_goes_on_where_it_was() -> None:
-    with running_server(appendonly="yes") as server:
+async def test_a_killed_server_that_had_written_everything_down_goes_on_where_it_was() -> None:
+    with running_server(appendonly="yes", appendfsync="always") as server:
         with asked(server) as before:
             positions = await publish(before, 1, 2)
         server.restart()
@@ -190,6 +190,19 @@ async def test_a_killed_server_with_an_append_only_file_goes_on_where_it_was() -
             page = await read(after, positions[0])
             assert (data_of(page), page.continuous, page.top, page.base) == ([2], True, positions[1], 0)
             assert await publish(after, 3) == [Position(positions[0].epoch, 3)]
+
+
+async def test_a_killed_server_that_writes_down_once_a_second_begins_an_epoch() -> None:
+    """It may have put off what it had acknowledged: the kernel syncs, and its own write waits (aof_delayed_fsync)."""
+    with running_server(appendonly="yes", appendfsync="everysec") as server:
+        with asked(server) as before:
+            positions = await publish(before, 1, 2)
+        server.restart()
+        with asked(server) as after:
+            page = await read(after, positions[0])
+            assert (data_of(page), page.continuous, page.base) == ([], False, 2)
+            [new] = await publish(after, 3)
+            assert (new.epoch, new.offset) != (positions[0].epoch, 3)
 
 
 @pytest.mark.parametrize("had_replica", [False, True])

@@ -16,7 +16,7 @@ from tests.kit.until import until
 from tests.unit.broker.redis.lua_scripts import COUNT, write_script
 from tests.unit.broker.redis.open_servers import connected_servers, open_servers
 
-BOTH = "redis.call('INCR', KEYS[1]); return {redis.call('INCR', KEYS[2]), ARGV[#ARGV - 1], ARGV[#ARGV]}"
+BOTH = "redis.call('INCR', KEYS[1]); return {redis.call('INCR', KEYS[2]), ARGV[#ARGV - 2], ARGV[#ARGV - 1]}"
 
 
 class Writer:
