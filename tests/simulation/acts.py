@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from tests.simulation.network import Route
+from tests.simulation.network import End, Route
 from tests.simulation.node import REDIS, SimNode
 from tests.simulation.plan import (
     ClogClient,
@@ -72,6 +72,8 @@ class Acts:
     async def _(self, step: Publish) -> None:
         for _ in range(step.count):
             await self._client(step).publish(step.topic, keyed=step.keyed, echo=step.echo)
+            if step.pause_ms:
+                await trio.sleep(step.pause_ms / 1000)
 
     @play.register
     async def _(self, step: Subscribe) -> None:
@@ -87,7 +89,7 @@ class Acts:
 
     @play.register
     async def _(self, step: Move) -> None:
-        self._client(step).move(step.to, fresh=step.fresh)
+        self._client(step).move(step.to, fresh=step.fresh, silent=step.silent)
 
     @play.register
     async def _(self, step: CutClient) -> None:
@@ -104,9 +106,14 @@ class Acts:
 
     @play.register
     async def _(self, step: CutRedis) -> None:
-        host = self._node(step).host
-        for end in self._network.connections_of(host, REDIS)[-step.which :]:
+        for end in self._connections(self._node(step), step.which):
             self._network.cut_connection(end, seen_by={REDIS} if step.silent else None)
+
+    def _connections(self, node: SimNode, which: int) -> list[End]:
+        """Return a node's connections to Redis: all (0), that for messages (1), that for commands (2)."""
+        ends = self._network.connections_of(node.host, REDIS)
+        numbers = {one.end.other: one for one in self._redis.sessions.values()}
+        return [end for end in ends if which == 0 or (which == 1) == (end in numbers and numbers[end].is_subscriber)]
 
     @play.register
     async def _(self, step: ClogRedis) -> None:
@@ -151,9 +158,17 @@ class Acts:
 
     @play.register
     async def _(self, step: KillRedis) -> None:
+        if REDIS in self._busy:
+            return
+        if not self._cluster.plan.durable:
+            self._cluster.note_kept()
+            self._redis.lag()
+            await self._last(step.lag)
         if self._go_down():
             await self._last(step.tenths)
             self._redis.restart()
+            if not self._cluster.plan.durable:
+                self._cluster.forget_unkept()
             self._come_up()
 
     @play.register
@@ -163,13 +178,32 @@ class Acts:
         self._cluster.note_kept()
         self._redis.lag()
         await self._last(step.lag)
-        if not self._go_down():
+        if REDIS in self._busy:
             self._redis.catch_up()
-            return
-        await self._last(step.tenths)
+        elif step.split:
+            await self._split(step)
+        else:
+            self._go_down()
+            await self._last(step.tenths)
+            self._fail_over()
+            self._come_up()
+
+    async def _split(self, step: FailOver) -> None:
+        """The new server serves all but one node; the old one goes on, for a while, with that one."""
+        stays = self._connections(self._node(step), step.split - 1)
+        self._redis.go_on()
+        self._fail_over()
+        for end in self._network.connections_of(REDIS):
+            if end.other not in stays:
+                self._network.cut_connection(end)
+        if step.split == 1:
+            await self._last(step.tenths)
+            for end in stays:
+                self._network.cut_connection(end)
+
+    def _fail_over(self) -> None:
         self._redis.fail_over()
         self._cluster.forget_unkept()
-        self._come_up()
 
     def _go_down(self) -> bool:
         if REDIS in self._busy:

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from notifyd.errors import StreamBroken
-from tests.kit.clients import DeviceClient
+from tests.kit.clients import DeviceClient, Ended
 from tests.simulation.network import ClientStream, End, Network
 from tests.simulation.oracle import Oracle, Place
 from tests.simulation.plan import DURABLE, ClientPlan
@@ -29,6 +29,17 @@ Message = dict[str, Any]
 Then = Callable[[Message], None]
 
 
+class Wire(DeviceClient):
+    """A device link that may be cut in the middle of a frame; the node itself ends it between two."""
+
+    stream: ClientStream
+
+    def _judge_end(self) -> Ended:
+        if self.stream.end.incoming.receiver_knows:
+            return Ended(None, None)
+        return super()._judge_end()
+
+
 class Conversation:
     """One connection of a client."""
 
@@ -39,7 +50,7 @@ class Conversation:
         self.over = trio.Event()
         self.subscribed: set[str] = set()
         self._end = end
-        self._wire = DeviceClient(ClientStream(end), client.plan.encoding)
+        self._wire = Wire(ClientStream(end), client.plan.encoding)
         self._pending: dict[int, tuple[trio.Event, Then]] = {}
         self._replies: dict[int, Message] = {}
         self._to_acknowledge: dict[str, Place] = {}
@@ -201,12 +212,14 @@ class SimClient:
             end.close()
             self.conversation = None
 
-    def move(self, to: int, *, fresh: bool = False) -> None:
-        """Leave, and come back elsewhere."""
+    def move(self, to: int, *, fresh: bool = False, silent: bool = False) -> None:
+        """Leave, and come back elsewhere; `silent`: the node left is not told."""
         self.home = to % self._nodes
         if fresh:
             self.session = ""
-        if self.conversation is not None:
+        if self.conversation is not None and silent:
+            self.network.cut(self.name, seen_by={self.name})
+        elif self.conversation is not None:
             self.conversation.end()
 
     def positions(self) -> dict[str, Place]:

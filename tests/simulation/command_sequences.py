@@ -132,6 +132,7 @@ OTHERS = [
     call("CLIENT", b"GETNAME"),
     call("CLIENT", b"SETINFO", b"lib-name", b"x"),
     call("ROLE"),
+    call("CONFIG", b"GET", b"appendfsync"),
     call("WHAT", VALUES),
 ]
 

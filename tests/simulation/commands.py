@@ -43,7 +43,7 @@ def info(engine: Engine, arguments: list[bytes]) -> Reply:
             "run_id": own.run_id,
             "uptime_in_seconds": (engine.now_us() - engine.started_us) // 1_000_000,
         },
-        "Persistence": {"loading": 0, "aof_enabled": int(engine.keeps_all)},
+        "Persistence": {"loading": 0, "aof_enabled": 1},
         "Replication": {
             "role": own.role,
             "connected_slaves": engine.replicas,
@@ -60,14 +60,23 @@ def info(engine: Engine, arguments: list[bytes]) -> Reply:
     return "\r\n".join(lines).encode()
 
 
+@command("config", 2)
+def config(engine: Engine, arguments: list[bytes]) -> Reply:
+    """Tell a setting; the few that anybody asks for."""
+    if arguments[0].upper() != b"GET":
+        raise Refusal("ERR the simulated Redis is not configured")
+    known = {b"appendfsync": b"always" if engine.keeps_all else b"everysec"}
+    return {name: known[name] for name in [arguments[1].lower()] if name in known}
+
+
 @command("publish", 2)
 def publish(engine: Engine, arguments: list[bytes]) -> Reply:
-    return engine.exchange.publish(arguments[0], arguments[1], sharded=False)
+    return engine.exchange.publish(engine, arguments[0], arguments[1], sharded=False)
 
 
 @command("spublish", 2)
 def spublish(engine: Engine, arguments: list[bytes]) -> Reply:
-    return engine.exchange.publish(arguments[0], arguments[1], sharded=True)
+    return engine.exchange.publish(engine, arguments[0], arguments[1], sharded=True)
 
 
 @command("flushall", 0, 1)

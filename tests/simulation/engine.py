@@ -11,14 +11,14 @@ from tests.simulation.resp import Refusal, Reply
 class Exchange(Protocol):
     """Who hands published messages to subscribers."""
 
-    def publish(self, channel: bytes, payload: bytes, *, sharded: bool) -> int:
+    def publish(self, engine: "Engine", channel: bytes, payload: bytes, *, sharded: bool) -> int:
         """Return how many got it."""
 
 
 class NoExchange:
     """Nobody listens."""
 
-    def publish(self, channel: bytes, payload: bytes, *, sharded: bool) -> int:
+    def publish(self, engine: "Engine", channel: bytes, payload: bytes, *, sharded: bool) -> int:
         return 0
 
 
@@ -37,7 +37,7 @@ class Identities:
 class Engine:
     """Data, clock (`now_us`: Unix time in microseconds) and identity of one server.
 
-    `keeps_all` says that it has an append-only file, which is written before anything is answered.
+    It has an append-only file; `keeps_all` says that this is on the disk before anything is answered.
     """
 
     now_us: Callable[[], int]

@@ -91,13 +91,14 @@ class SimNode:
         self._clock = Clock(unix_s=lambda: UNIX_S + trio.current_time() + skew_s)
         self._lives = 0
         self._scope = trio.CancelScope()
+        self._stopping = trio.Event()
         self._ended = trio.Event()
 
     async def run(self) -> None:
         """Live once, until killed or stopped."""
         self._lives += 1
         self.host = f"{self.name}.{self._lives}"
-        self._scope, self._ended = trio.CancelScope(), trio.Event()
+        self._scope, self._stopping, self._ended = trio.CancelScope(), trio.Event(), trio.Event()
         ears: Any = Ears(self.host, self._oracle, self._log)
         try:
             with self._scope:
@@ -117,9 +118,11 @@ class SimNode:
 
             self._network.listen(self.name, accept)
             try:
-                await trio.sleep_forever()
+                await self._stopping.wait()
             finally:
                 self._network.refuse(self.name)
+            await node.drain()
+            nursery.cancel_scope.cancel()
 
     @property
     def lives(self) -> bool:
@@ -131,14 +134,12 @@ class SimNode:
         self._network.bury(self.host)
         self._network.cut(self.name)
         self._network.cut(self.host)
-        await self._end()
+        self._scope.cancel()
+        await self._ended.wait()
 
     async def stop(self) -> None:
-        """End it in order, as SIGTERM does once the clients have gone."""
-        await self._end()
-
-    async def _end(self) -> None:
-        self._scope.cancel()
+        """End it in order, as SIGTERM does: its clients go first."""
+        self._stopping.set()
         await self._ended.wait()
 
 

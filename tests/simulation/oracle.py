@@ -56,7 +56,7 @@ class Oracle:
         self.accepted: dict[str, dict[Place, Any]] = defaultdict(dict)
         self.lost: set[Any] = set()
         self.may_lose = False
-        self.trims = False
+        self.keeps: dict[str, int] = {}
         self._meanings: dict[tuple[str, Place], Any] = {}
         self._accepted_data: dict[tuple[str, Any], Place] = {}
         self._listening: dict[tuple[str, str], Listening] = {}
@@ -69,21 +69,22 @@ class Oracle:
 
     # --- what Redis did -----------------------------------------------------------------------------------------------
 
-    def append(self, topic: str, epoch: str, offset: int, data: Any) -> None:
+    def append(self, topic: str, place: Place, data: Any) -> None:
         """Redis accepted a message."""
         earlier = self._accepted_data.get((topic, data))
         if earlier is not None and data not in self.lost:
-            self.break_(
-                "a message with a key is accepted once", f"{data!r} on {topic}: {earlier}, then {epoch, offset}"
-            )
-        self._accepted_data[topic, data] = (epoch, offset)
-        self.accepted[topic][epoch, offset] = data
+            self.break_("a message with a key is accepted once", f"{data!r} on {topic}: {earlier}, then {place}")
+        self._accepted_data[topic, data] = place
+        self.accepted[topic][place] = data
 
-    def lose(self, topic: str, since: dict[Place, Any]) -> None:
-        """Redis lost what it accepted of a topic behind `since`, in a failover: this is known, and allowed."""
-        gone = {place: data for place, data in self.accepted[topic].items() if place not in since}
-        self.lost |= set(gone.values())
-        self.accepted[topic] = dict(since)
+    def lose(self, topic: str, kept: dict[Place, Any]) -> None:
+        """Redis lost all that it accepted of a topic but `kept`, in a failover: this is known, and allowed."""
+        self.lost |= {data for place, data in self.accepted[topic].items() if place not in kept}
+        self.accepted[topic] = dict(kept)
+
+    def lose_one(self, topic: str, place: Place) -> None:
+        """The same of one message, which a server accepted that had been replaced."""
+        self.lost.add(self.accepted[topic].pop(place))
 
     # --- what publishers are told -------------------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ class Oracle:
         known = one.last
         one.is_open, one.replayed_from, one.owed_gap = True, None, None
         if told is None or known is None:
-            one.last = told
+            one.last = None if recovered else told
         elif recovered is False:
             if since is not None:
                 self._judge_refusal(one, since, told)
@@ -143,7 +144,7 @@ class Oracle:
             one.last = since
         elif acked is not None:
             one.replayed_from = acked
-        else:
+        elif told != known:
             one.last = None  # it goes on after what was sent last: only the server knows
 
     def _judge_continuity(self, one: Listening, since: Place, told: Place) -> None:
@@ -151,9 +152,14 @@ class Oracle:
             self.break_("recovered is only said with proof", f"{one}: recovered from {since}, the newest is {told}")
 
     def _judge_refusal(self, one: Listening, since: Place, told: Place) -> None:
-        """Without failovers and trimming, everything can be recovered."""
-        if not self.may_lose and not self.trims:
+        """Without a failover, what is still kept can be recovered."""
+        if not self.may_lose and self._has_kept(one.topic, since[1] + 1):
             self.break_("what is kept is recovered", f"{one}: not recovered from {since}, the newest is {told}")
+
+    def _has_kept(self, topic: str, offset: int) -> bool:
+        """Whether the topic keeps the message with this offset, as long as there was one life of it only."""
+        newest = max((place[1] for place in self.accepted[topic]), default=0)
+        return newest - self.keeps.get(topic, 1000) < offset
 
     def close(self, client: str, topic: str) -> None:
         """The client unsubscribed, or was."""
@@ -217,9 +223,9 @@ class Oracle:
         if known is not None and known[0] == epoch:
             if first > known[1] + 1:
                 self.break_("nothing is lost silently", f"{one}: a gap only from {first} on")
-            if reason == "epoch":
+            if reason == "epoch" and one.owed_gap is None:
                 self.break_("a gap tells the reason", f"{one}: reason epoch in the same epoch")
-            if not self.trims and not self.may_lose:
+            if not self.may_lose and self._has_kept(one.topic, first):
                 self.break_("what is kept is delivered", f"{one}: a gap {first}..{last}, {reason}")
         elif known is not None and reason != "epoch":
             self.break_("a new epoch is told", f"{one}: a gap in epoch {epoch} says {reason}")
@@ -249,7 +255,7 @@ class Oracle:
         """All faults are over for long enough: a subscriber has everything."""
         one = self.listening(client, topic)
         self._pass_own(one, (newest[0], newest[1] + 1))
-        if one.is_open and one.last != newest:
+        if one.is_open and one.last is not None and one.last != newest:
             self.break_("after the faults everybody is made whole", f"{one}; the newest is {newest}")
 
     def judge_heard(self, client: str, topic: str, data: Any) -> None:

@@ -1,17 +1,18 @@
 """A simulated minute as data: who takes part, what they do, and what goes wrong when. It is drawn, shrunk and replayed.
 
-Times are in tenths of a virtual second from the beginning. All faults are over at `LAST`; what has to be true then is
-asked some seconds later.
+`Step.at` is in milliseconds from the beginning, in virtual time; how long a fault lasts is in tenths of a second. All
+faults are over at `LAST`; what has to be true then is asked some seconds later.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
-LAST = 350
+LAST = 35_000
 """The last moment at which anything goes wrong by itself."""
 
-DURABLE = ("room:a", "room:b", "short:c")
+SHORT = ("short:c",)
+DURABLE = ("room:a", "room:b", *SHORT)
 PLAIN = ("plain:d",)
 TOPICS = (*DURABLE, *PLAIN)
 
@@ -29,12 +30,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Publish(Step):
-    """Publish `count` messages one after the other; with keys they are repeated until they are acknowledged."""
+    """Publish `count` messages, with a pause behind each; with keys they are repeated until they are acknowledged."""
 
     topic: str
     count: int = 1
     keyed: bool = True
     echo: bool = True
+    pause_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class Read(Step):
 
 @dataclass(frozen=True)
 class Move(Step):
-    """Leave without a word, and come back to the node `to`; `fresh`: as a stranger, with positions but no session."""
+    """Leave, and come back to the node `to`; `fresh`: with positions but no session; `silent`: unseen by the node."""
 
     to: int
     fresh: bool = False
+    silent: bool = False
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -79,7 +82,7 @@ class Fault(Step):
 
 @dataclass(frozen=True)
 class CutRedis(Fault):
-    """The node's connections to Redis (`which` 1: one of them) are cut; `silent`: the node does not see it."""
+    """The node's connections to Redis (1: that for messages, 2: that for commands) are cut, unseen where `silent`."""
 
     silent: bool = False
     which: int = 0
@@ -121,7 +124,9 @@ class StopNode(Fault):
 
 @dataclass(frozen=True)
 class KillRedis(Fault):
-    """Redis is killed, and started again with all it acknowledged."""
+    """Redis is killed, and started again: with all it had, or, not being durable, without its last `lag` tenths."""
+
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,13 @@ class StallRedis(Fault):
 
 @dataclass(frozen=True)
 class FailOver(Fault):
-    """Redis dies, and its replica takes over, which had heard nothing for `lag` tenths."""
+    """Redis dies, and its replica takes over, which had heard nothing for `lag` tenths.
+
+    `split`: it does not die but goes on alone. All connections of one node (1), or that for messages (2), stay with it.
+    """
 
     lag: int = 0
+    split: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,48 +168,54 @@ class ClientPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of it. `skews_s` are the errors of the nodes' clocks of day."""
+    """All of it. `skews_s` are the errors of the nodes' clocks of day; a `durable` Redis loses nothing by a restart."""
 
     seed: int = 0
     skews_s: tuple[float, ...] = (0.0, 0.0)
     clients: tuple[ClientPlan, ...] = (ClientPlan(), ClientPlan())
     steps: tuple[Step, ...] = field(default=())
+    durable: bool = True
 
     @property
     def may_lose(self) -> bool:
-        """Whether a failover happens: Redis may then have lost what it acknowledged, and says so by a new epoch."""
-        return any(isinstance(step, FailOver) for step in self.steps)
+        """Whether Redis may lose what it acknowledged; it is told by a new epoch."""
+        kinds = (FailOver,) if self.durable else (FailOver, KillRedis)
+        return any(isinstance(step, kinds) for step in self.steps)
 
 
-_times = st.integers(0, LAST)
+INCIDENTS = 4
+"""A minute has so few moments at which anything happens, lest things happen one by one: faults meet messages."""
+
 _who = st.integers(0, 3)
 _topics = st.sampled_from(TOPICS)
-_spans = st.sampled_from([1, 3, 8, 15, 30, 60, 120])
+_tenths = st.sampled_from([1, 3, 7, 9, 12, 15, 30, 60, 120])
+_after_ms = st.sampled_from([0, 0, 1, 2, 3, 4, 5, 7, 10, 20, 50, 150, 400])
+_pauses_ms = st.sampled_from([0, 5, 30, 150, 300])
+_counts = st.integers(1, 8)
+_now = st.just(0)
 
+_traffic = st.builds(Publish, _after_ms, _who, _topics, _counts, st.booleans(), st.booleans(), _pauses_ms)
 _doings = st.one_of(
-    st.builds(Publish, _times, _who, _topics, st.integers(1, 4), st.just(True), st.booleans()),
-    st.builds(Publish, _times, _who, _topics, st.integers(1, 4)),
-    st.builds(Publish, _times, _who, _topics, st.integers(1, 3), st.just(False)),
-    st.builds(Publish, _times, _who, _topics, st.integers(5, 9)),
-    st.builds(Subscribe, _times, _who, _topics, st.sampled_from(["latest", "earliest"])),
-    st.builds(Unsubscribe, _times, _who, _topics),
-    st.builds(Read, _times, _who, st.sampled_from(DURABLE)),
-    st.builds(Move, _times, _who, st.integers(0, 2), st.booleans()),
+    _traffic,
+    st.builds(Subscribe, _after_ms, _who, _topics, st.sampled_from(["latest", "earliest"])),
+    st.builds(Unsubscribe, _after_ms, _who, _topics),
+    st.builds(Read, _after_ms, _who, st.sampled_from(DURABLE)),
+    st.builds(Move, _after_ms, _who, st.integers(0, 2), st.booleans(), st.booleans()),
+    st.builds(Move, _after_ms, _who, st.integers(0, 2), st.just(False), st.booleans()),
 )
 _faults = st.one_of(
-    st.builds(CutRedis, _times, _who, st.just(0), st.booleans(), st.integers(0, 1)),
-    st.builds(CutRedis, _times, _who, st.just(0), st.booleans(), st.just(1)),
-    st.builds(ClogRedis, _times, _who, _spans),
-    st.builds(SlowRedis, _times, _who, _spans, st.sampled_from([50, 200, 500])),
-    st.builds(CutClient, _times, _who, st.just(0), st.integers(0, 2)),
-    st.builds(ClogClient, _times, _who, _spans),
-    st.builds(KillNode, _times, _who, _spans),
-    st.builds(StopNode, _times, _who, _spans),
-    st.builds(KillRedis, _times, st.just(0), _spans),
-    st.builds(StallRedis, _times, st.just(0), _spans),
-    st.builds(FailOver, _times, st.just(0), _spans, st.sampled_from([0, 0, 5, 20])),
-    st.builds(DropClients, _times, st.just(0), st.just(0), st.integers(0, 2)),
-    st.builds(FlushScripts, _times, st.just(0)),
+    st.builds(CutRedis, _after_ms, _who, _now, st.booleans(), st.integers(0, 2)),
+    st.builds(ClogRedis, _after_ms, _who, _tenths),
+    st.builds(SlowRedis, _after_ms, _who, _tenths, st.sampled_from([50, 200, 350])),
+    st.builds(CutClient, _after_ms, _who, _now, st.integers(0, 2)),
+    st.builds(ClogClient, _after_ms, _who, _tenths),
+    st.builds(KillNode, _after_ms, _who, _tenths),
+    st.builds(StopNode, _after_ms, _who, _tenths),
+    st.builds(KillRedis, _after_ms, _now, _tenths, st.sampled_from([0, 2, 10])),
+    st.builds(StallRedis, _after_ms, _now, _tenths),
+    st.builds(FailOver, _after_ms, _who, _tenths, st.sampled_from([0, 0, 1, 5, 20]), st.sampled_from([0, 0, 1, 2])),
+    st.builds(DropClients, _after_ms, _now, _now, st.integers(0, 2)),
+    st.builds(FlushScripts, _after_ms, _now),
 )
 _client_plans = st.builds(
     ClientPlan,
@@ -208,16 +223,27 @@ _client_plans = st.builds(
     st.sampled_from(["json", "msgpack"]),
     st.lists(_topics, unique=True, min_size=1).map(lambda topics: tuple(sorted(topics))),
 )
+_incidents = st.tuples(
+    st.integers(5, LAST // 100 - 5),
+    st.lists(_traffic, min_size=1, max_size=3),
+    st.lists(_doings, max_size=3),
+    st.lists(_faults, max_size=2),
+)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Draw a simulated minute."""
-    nodes = draw(st.integers(1, 3))
-    steps = [*draw(st.lists(_doings, min_size=4, max_size=20)), *draw(st.lists(_faults, max_size=6))]
+    """Draw a simulated minute: some incidents, each with messages and with what goes wrong meanwhile."""
+    steps = [
+        replace(step, at=moment * 100 + step.at)
+        for moment, *parts in draw(st.lists(_incidents, min_size=1, max_size=INCIDENTS))
+        for part in parts
+        for step in part
+    ]
     return Plan(
         seed=draw(st.integers(0, 2**32 - 1)),
-        skews_s=tuple(draw(st.sampled_from([0.0, 0.0, 3600.0, -86_400.0])) for _ in range(nodes)),
+        skews_s=tuple(draw(st.lists(st.sampled_from([0.0, 0.0, 3600.0, -86_400.0]), min_size=1, max_size=3))),
         clients=tuple(draw(st.lists(_client_plans, min_size=1, max_size=4))),
         steps=tuple(sorted(steps, key=lambda step: step.at)),
+        durable=draw(st.booleans()),
     )

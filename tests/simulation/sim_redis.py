@@ -38,8 +38,9 @@ class Peer(Protocol):
 class Session:
     """One connection's state at the server."""
 
-    def __init__(self, number: int, end: Peer) -> None:
+    def __init__(self, number: int, end: Peer, engine: Engine) -> None:
         self.number = number
+        self.engine = engine
         self.end = end
         self.version = 2
         self.name = b""
@@ -65,12 +66,13 @@ class SimRedis:
 
     def __init__(self, *, now_us: Callable[[], int], random: Random, password: str | None = None) -> None:
         self.random = random
-        self.engine = Engine(now_us, exchange=self, identities=self._fresh_identities(""))
+        self._now_us = now_us
+        self.engine = self._fresh_engine("")
         self.password = password
         self.sessions: dict[int, Session] = {}
         self._stalled: trio.Event | None = None
         self._replica: Keyspace | None = None
-        self.witness: Callable[[bytes, bytes], None] = lambda _channel, _payload: None
+        self.witness: Callable[[Engine, bytes, bytes], None] = lambda *_: None
         self._last_number = 0
         self._nursery: trio.Nursery | None = None
 
@@ -89,7 +91,7 @@ class SimRedis:
 
     async def _serve(self, end: "Peer") -> None:
         self._last_number += 1
-        session = self.sessions[self._last_number] = Session(self._last_number, end)
+        session = self.sessions[self._last_number] = Session(self._last_number, end, self.engine)
         reader = hiredis.Reader()
         try:
             while not session.over and (data := await end.incoming.take(RECEIVE_BYTES)):  # type: ignore[attr-defined]
@@ -127,16 +129,16 @@ class SimRedis:
                 return Refusal("NOAUTH Authentication required.")
         except Refusal as refusal:
             return refusal
-        return self.engine.execute(request)
+        return session.engine.execute(request)
 
     async def _wait(self, session: Session, arguments: Sequence[bytes]) -> None:
         if len(arguments) != 2:
             session.send(Refusal("ERR wrong number of arguments for 'wait' command"))
             return
         wanted, timeout_ms = integer(arguments[0]), integer(arguments[1])
-        if self.engine.replicas < wanted:
+        if session.engine.replicas < wanted:
             await trio.sleep(timeout_ms / 1000 if timeout_ms else 3600)
-        session.send(self.engine.replicas)
+        session.send(session.engine.replicas)
 
     def _hello(self, session: Session, arguments: list[bytes]) -> Reply:
         rest = list(arguments)
@@ -160,7 +162,7 @@ class SimRedis:
         if self.password is not None and not session.authenticated:
             raise Refusal("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO")
         session.version, session.name = version, session.name if name is None else name
-        own = self.engine.identities
+        own = session.engine.identities
         return {
             b"server": b"redis",
             b"version": own.version.encode(),
@@ -229,11 +231,12 @@ class SimRedis:
                 own[channel] = None
                 session.send(Push([name, channel, len(own)]))
 
-    def publish(self, channel: bytes, payload: bytes, *, sharded: bool) -> int:
-        """Hand a message to every subscriber of its channel."""
-        self.witness(channel, payload)
+    def publish(self, engine: Engine, channel: bytes, payload: bytes, *, sharded: bool) -> int:
+        """Hand a message to every subscriber of its channel at the same server."""
+        self.witness(engine, channel, payload)
         push = Push([b"smessage" if sharded else b"message", channel, payload])
-        heard = [s for s in self.sessions.values() if channel in (s.shard_channels if sharded else s.channels)]
+        sessions = [session for session in self.sessions.values() if session.engine is engine]
+        heard = [one for one in sessions if channel in (one.shard_channels if sharded else one.channels)]
         for session in heard:
             session.send(push)
         return len(heard)
@@ -274,27 +277,31 @@ class SimRedis:
             stalled.set()
 
     def restart(self) -> None:
-        """Come back with everything that was ever acknowledged (append-only file, synced always)."""
-        self.engine.scripts.clear()
-        self.engine.started_us = self.engine.now_us()
-        self.engine.identities = self._fresh_identities("")
-        self._replica = None
+        """Come back with what is on the disk: all, or what the replica has (`lag`), where not every write waits."""
+        keeps_all, kept = self.engine.keeps_all, self.engine.data
+        if not keeps_all and self._replica is not None:
+            kept = self._replica
+        self.engine = self._fresh_engine("")
+        self.engine.data, self.engine.keeps_all, self._replica = kept, keeps_all, None
 
     def lag(self) -> None:
-        """Let the replica hear nothing more from now on."""
-        self._replica = self._replica or self.engine.data.copy()
+        """Let the replica, and a disk that not every write waits for, hear nothing more from now on."""
+        if self._replica is None:
+            self._replica = self.engine.data.copy()
 
     def catch_up(self) -> None:
         """Let the replica have everything again."""
         self._replica = None
 
     def fail_over(self) -> None:
-        """Let the replica take over, with what it had."""
-        if self._replica is not None:
-            self.engine.data = self._replica
-        self._replica = None
-        self.engine.scripts.clear()
-        self.engine.identities = self._fresh_identities(self.engine.identities.replication_id)
+        """Let the replica take over, with what it had. Connections that are not cut stay with the old server."""
+        new = self._fresh_engine(self.engine.identities.replication_id)
+        new.data = self._replica or self.engine.data.copy()
+        new.keeps_all = self.engine.keeps_all
+        self.engine, self._replica = new, None
+
+    def _fresh_engine(self, previous: str) -> Engine:
+        return Engine(self._now_us, exchange=self, identities=self._fresh_identities(previous))
 
 
 SUBSCRIBING = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")

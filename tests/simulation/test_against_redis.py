@@ -47,8 +47,9 @@ class Simulated:
 
     def __init__(self) -> None:
         self.redis = SimRedis(now_us=lambda: time.time_ns() // 1000, random=Random(0))
+        self.redis.engine.keeps_all = False
         self._reader = hiredis.Reader()
-        self._session = Session(1, self)
+        self._session = Session(1, self, self.redis.engine)
         self.redis.sessions[1] = self._session
 
     def send_now(self, data: bytes) -> int:
