@@ -36,7 +36,7 @@ class ControlNode:
             deadline_s=1.0,
             probe_channel="probe",
             on_messages=self._take,
-            on_restored=lambda channels: None,
+            on_restored=lambda _channels: None,
             events=self.events,
         )
         self.control = Control(
@@ -166,7 +166,7 @@ async def test_a_cancelled_question_leaves_nothing(autojump_clock: MockClock) ->
 
 
 async def test_while_redis_is_away_telling_and_asking_fail(autojump_clock: MockClock) -> None:
-    async with open_nodes("n1", "n2") as (servers, (one, two)):
+    async with open_nodes("n1", "n2") as (servers, (one, _)):
         servers.nodes["a"].crash()
         with pytest.raises(BrokerUnavailable):
             await one.control.tell(None, {"op": "hear"})
