@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from notifyd.client.address import parse_address
 from notifyd.client.connection import UNNUMBERED, ClientConnection, retry_delay_s
-from notifyd.client.dialing import Dial
+from notifyd.client.dialing import DialNode
 from notifyd.client.errors import AnswerLost, SubscriptionEnded
 from notifyd.client.feed import QUEUE_MESSAGES, Feed
 from notifyd.client.options import CONNECT_TIMEOUT_S, DEFAULT_CLIENT, ClientOptions, ignore_beat
@@ -233,7 +233,7 @@ async def open_client(
     on_beat: Callable[[float], None] = ignore_beat,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     floor_s: float = DEFAULT_FLOOR_S,
-    dial: Dial = trio.open_tcp_stream,
+    dial: DialNode = trio.open_tcp_stream,
 ) -> AsyncIterator[Client]:
     """Open a client of the server at `url`: `ws://`, `wss://`, `device://host:port`, `device+tls://host:port`.
 

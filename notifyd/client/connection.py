@@ -16,7 +16,7 @@ from msgspec import UNSET
 from notifyd.client.device import DeviceClientLink
 from notifyd.client.dialing import open_stream
 from notifyd.client.feed import EVENTS_A_TURN, Feed
-from notifyd.client.link import Link, LinkClosed
+from notifyd.client.link import ClientLink, LinkClosed
 from notifyd.client.options import ClientOptions
 from notifyd.client.outbox import ClientOutbox
 from notifyd.client.requests import Disconnected, Replies, Reply, to_request_error
@@ -74,7 +74,7 @@ _FRAME_TYPES = {Encoding.JSON: FrameType.JSON, Encoding.MSGPACK: FrameType.MSGPA
 _ENCODINGS = {frame_type: encoding for encoding, frame_type in _FRAME_TYPES.items()}
 
 
-class Loss(NamedTuple):
+class ConnectionLoss(NamedTuple):
     """Why a connection is over. `code` is a close code where there was one."""
 
     reason: str
@@ -90,7 +90,7 @@ class ClientConnection:
     def __init__(
         self, options: ClientOptions, session: ClientSession, on_connected: Callable[["ClientConnection"], None]
     ) -> None:
-        self.loss: Loss | None = None
+        self.loss: ConnectionLoss | None = None
         self.welcome: Connected | None = None
         self.move_at_s: float | None = None
         self.over = trio.Event()
@@ -104,7 +104,7 @@ class ClientConnection:
         )
         self._stream: trio.abc.Stream | None = None
         self._last_word: Error | None = None
-        self._parting: Loss | None = None
+        self._parting: ConnectionLoss | None = None
         self._goodbye = CloseCode.NORMAL
 
     @property
@@ -114,13 +114,13 @@ class ClientConnection:
 
     # --- the life ----------------------------------------------------------------------------------------------------
 
-    async def run(self, token: str | None) -> Loss:
-        """Dial, connect, live; return why it is over. Cancelled, the socket is closed at once."""
+    async def run(self, token: str | None) -> ConnectionLoss:
+        """DialNode, connect, live; return why it is over. Cancelled, the socket is closed at once."""
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._open, token)
         finally:
-            self._end(Loss("cancelled"))
+            self._end(ConnectionLoss("cancelled"))
             self._session.pause()
             self._replies.end(too_large=self.loss is not None and self.loss.code in _SIZE_CODES)
             self.over.set()
@@ -129,7 +129,7 @@ class ClientConnection:
         assert self.loss is not None
         return self.loss
 
-    def finish(self, parting: Loss, code: CloseCode = CloseCode.NORMAL) -> None:
+    def finish(self, parting: ConnectionLoss, code: CloseCode = CloseCode.NORMAL) -> None:
         """Begin an orderly end: what waits is sent, then a goodbye; after GOODBYE_S it ends anyway."""
         if self.welcome is None:
             self._end(parting)
@@ -138,11 +138,11 @@ class ClientConnection:
             self._outbox.finish()
             self._nursery.start_soon(self._end_soon, parting)
 
-    async def _end_soon(self, loss: Loss) -> None:
+    async def _end_soon(self, loss: ConnectionLoss) -> None:
         await trio.sleep(GOODBYE_S)
         self._end(loss)
 
-    def _end(self, loss: Loss) -> None:
+    def _end(self, loss: ConnectionLoss) -> None:
         if self.loss is None:
             self.loss = self._parting or loss
             self._nursery.cancel_scope.cancel()
@@ -163,18 +163,18 @@ class ClientConnection:
                 self._nursery.start_soon(self._write, link)
                 await self.request(hello, Connected, self._begin)
             except LinkClosed as closed:
-                self._end(Loss(closed.reason, closed.code, closed.retry_after_s))
+                self._end(ConnectionLoss(closed.reason, closed.code, closed.retry_after_s))
             except RequestError as refusal:
-                self._end(Loss(refusal.message, _REFUSALS.get(refusal.code), refusal.retry_after_s))
+                self._end(ConnectionLoss(refusal.message, _REFUSALS.get(refusal.code), refusal.retry_after_s))
         if opening.cancelled_caught:
-            self._end(Loss(f"no answer within {self._options.connect_timeout_s:g} s"))
+            self._end(ConnectionLoss(f"no answer within {self._options.connect_timeout_s:g} s"))
 
-    async def _open_link(self) -> Link:
+    async def _open_link(self) -> ClientLink:
         options = self._options
         self._stream = await open_stream(options.address, options.dial, options.ssl_context)
         if options.address.is_device:
             return DeviceClientLink(self._stream, self._heard)
-        link: Link = await self._nursery.start(
+        link: ClientLink = await self._nursery.start(
             run_websocket, self._stream, options.address, options.encoding, self._heard
         )
         return link
@@ -265,7 +265,7 @@ class ClientConnection:
             raise RequestError(ErrorCode.TOO_LARGE, f"a message of {len(payload)} bytes does not fit a frame")
         return Frame(_FRAME_TYPES[encoding], int(time.time() * 1000), payload)
 
-    async def _write(self, link: Link) -> None:
+    async def _write(self, link: ClientLink) -> None:
         try:
             while frames := await self._outbox.take():
                 await link.send(frames)
@@ -274,11 +274,11 @@ class ClientConnection:
             await trio.sleep(GOODBYE_S)  # the reader may still come upon the server's last word
             self._end(self._farewell(closed))
         else:
-            self._end(Loss("closed"))
+            self._end(ConnectionLoss("closed"))
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
-    async def _read(self, link: Link) -> None:
+    async def _read(self, link: ClientLink) -> None:
         try:
             while True:
                 for count, frame in enumerate(await link.receive(), start=1):
@@ -289,7 +289,7 @@ class ClientConnection:
             if self._parting is None:  # else the writer is about to close the link, and says when
                 self._end(self._farewell(closed))
         except RemoteProtocolError as error:
-            self.finish(Loss(f"the server broke the protocol: {error.message}"), CloseCode.PROTOCOL_ERROR)
+            self.finish(ConnectionLoss(f"the server broke the protocol: {error.message}"), CloseCode.PROTOCOL_ERROR)
 
     def _heard(self) -> None:
         self._liveness.heard(trio.current_time())
@@ -319,12 +319,12 @@ class ClientConnection:
         else:
             self._replies.resolve(message)
 
-    def _farewell(self, closed: LinkClosed) -> Loss:
+    def _farewell(self, closed: LinkClosed) -> ConnectionLoss:
         """Say why the link closed: a device link has no close code, the last `error` stands for it."""
         if closed.code is not None or self._last_word is None:
-            return Loss(closed.reason, closed.code)
+            return ConnectionLoss(closed.reason, closed.code)
         word = to_request_error(self._last_word)
-        return Loss(word.message, self._last_word.code, word.retry_after_s)
+        return ConnectionLoss(word.message, self._last_word.code, word.retry_after_s)
 
     # --- what time brings --------------------------------------------------------------------------------------------
 
@@ -336,7 +336,7 @@ class ClientConnection:
             now_s = trio.current_time()
             beat = liveness.beat(now_s)
             if beat is Beat.LOST:
-                self._end(Loss(f"nothing was heard for {liveness.timeout_s:g} s", CloseCode.HEARTBEAT_LOST))
+                self._end(ConnectionLoss(f"nothing was heard for {liveness.timeout_s:g} s", CloseCode.HEARTBEAT_LOST))
                 return
             if beat is Beat.PING:
                 self._outbox.put(FrameType.PING.name, Frame(FrameType.PING, liveness.ping(now_s)))
@@ -349,7 +349,7 @@ class ClientConnection:
     async def _move(self, at_s: float, reason: str) -> None:
         await trio.sleep_until(at_s)
         if self.move_at_s == at_s:
-            self.finish(Loss(f"the server asked to reconnect: {reason}"), CloseCode.GOING_AWAY)
+            self.finish(ConnectionLoss(f"the server asked to reconnect: {reason}"), CloseCode.GOING_AWAY)
 
 
 def retry_delay_s(refusal: RequestError) -> float | None:

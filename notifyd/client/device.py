@@ -13,7 +13,7 @@ from protocol.errors import CloseCode
 
 
 class DeviceClientLink:
-    """A Link over any byte stream, plain or TLS."""
+    """A ClientLink over any byte stream, plain or TLS."""
 
     def __init__(self, stream: trio.abc.Stream, heard: Heard) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class DeviceClientLink:
             raise LinkClosed(f"the connection broke: {error}") from None
 
     async def receive(self) -> Iterable[Frame]:
-        """Wait for bytes; see Link."""
+        """Wait for bytes; see ClientLink."""
         try:
             data = await self._stream.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

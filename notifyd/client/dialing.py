@@ -10,11 +10,11 @@ import trio
 from notifyd.client.address import ServerAddress
 from notifyd.client.link import LinkClosed
 
-Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
+DialNode = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens a byte stream to a host and a port: TCP by default; a tunnel, a proxy or a test hands in its own."""
 
 
-async def open_stream(address: ServerAddress, dial: Dial, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+async def open_stream(address: ServerAddress, dial: DialNode, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
     """Open the stream, TLS handshake included. Raises LinkClosed; cancelled, nothing stays open."""
     try:
         stream = await dial(address.host, address.port)

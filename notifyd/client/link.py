@@ -24,7 +24,7 @@ Heard = Callable[[], None]
 """Called for every arrival of bytes, whole frame or not: any byte is a sign of life."""
 
 
-class Link(Protocol):
+class ClientLink(Protocol):
     """An open transport. One task sends, one receives; both raise LinkClosed when it is over.
 
     A cancelled `send` may have sent half of a frame: whoever cancels one gives the link up.

@@ -8,7 +8,7 @@ import trio
 
 from notifyd import __version__
 from notifyd.client.address import ServerAddress
-from notifyd.client.dialing import Dial
+from notifyd.client.dialing import DialNode
 from protocol.framing import Encoding
 from protocol.liveness import DEFAULT_FLOOR_S, DEFAULT_INTERVAL_S
 from protocol.messages import ClientInfo
@@ -37,4 +37,4 @@ class ClientOptions:
     ssl_context: ssl.SSLContext | None = None
     give_up: bool = False
     on_beat: Callable[[float], None] = ignore_beat
-    dial: Dial = trio.open_tcp_stream
+    dial: DialNode = trio.open_tcp_stream

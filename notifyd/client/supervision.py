@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import trio
 
-from notifyd.client.connection import ClientConnection, Loss, bounded_s
+from notifyd.client.connection import ClientConnection, ConnectionLoss, bounded_s
 from notifyd.client.errors import ClientClosed, ClientError, ConnectionRefused, ServerUnreachable
 from notifyd.client.link import LinkClosed
 from notifyd.client.options import ClientOptions
@@ -111,7 +111,7 @@ class Keeper:
         """End the connection in order; there will be no other. `stop` comes after it."""
         self._final = self._final or self._closed()
         if self.connection is not None:
-            self.connection.finish(Loss("closed by this client"))
+            self.connection.finish(ConnectionLoss("closed by this client"))
             await self.connection.over.wait()
 
     def stop(self) -> None:
@@ -122,13 +122,13 @@ class Keeper:
         for watcher in self._watchers:
             watcher.end()
 
-    async def _connect(self) -> Loss:
+    async def _connect(self) -> ConnectionLoss:
         """Make one connection and live it."""
         connection = ClientConnection(self._options, self._session, self._accept)
         try:
             token = await self._tokens.get()
         except LinkClosed as failure:
-            return Loss(failure.reason)
+            return ConnectionLoss(failure.reason)
         return await connection.run(token)
 
     def _accept(self, connection: ClientConnection) -> None:
@@ -138,7 +138,7 @@ class Keeper:
         self._backoff.reset()
         self._take(Trigger.ACCEPTED)
 
-    def _judge(self, loss: Loss, *, established: bool) -> ClientError | None:
+    def _judge(self, loss: ConnectionLoss, *, established: bool) -> ClientError | None:
         """Tell what a loss means: None to try again, else the error that ends the client."""
         url = self._options.address.url
         if not established:
@@ -152,7 +152,7 @@ class Keeper:
             return ServerUnreachable(f"cannot reach {url}: {loss.reason}")
         return None
 
-    async def _back_off(self, loss: Loss, lost: ClientConnection | None, *, established: bool) -> None:
+    async def _back_off(self, loss: ConnectionLoss, lost: ClientConnection | None, *, established: bool) -> None:
         """Wait before the next attempt; a server that said `goaway` chose the moment itself."""
         delay_s = max(self._backoff.next_delay_s(), bounded_s(loss.retry_after_s or 0.0))
         if lost is not None and lost.move_at_s is not None:

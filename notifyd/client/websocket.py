@@ -30,7 +30,7 @@ _SHOWN_CHARACTERS = 200
 
 
 class WebSocketClientLink:
-    """A Link over an open WebSocket connection."""
+    """A ClientLink over an open WebSocket connection."""
 
     def __init__(self, connection: WebSocketConnection) -> None:
         self._connection = connection
@@ -46,7 +46,7 @@ class WebSocketClientLink:
             raise LinkClosed("the connection is closing") from None
 
     async def receive(self) -> Iterable[Frame]:
-        """Wait for a message; see Link."""
+        """Wait for a message; see ClientLink."""
         try:
             message = await self._connection.get_message()
         except ConnectionClosed as closed:

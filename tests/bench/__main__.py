@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import codec, connects, fanout, idle
+from tests.bench import codec, connects, fanout, idle, redis_broker, redis_link, redis_nodes
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
 
@@ -30,6 +30,9 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "fanout": fanout.measure,
     "idle": idle.measure,
     "connects": connects.measure,
+    "redis_link": redis_link.measure,
+    "redis_broker": redis_broker.measure,
+    "redis_nodes": redis_nodes.measure,
 }
 
 
