@@ -200,3 +200,18 @@ async def test_after_a_failover_the_new_primary_has_all_subscriptions() -> None:
             await listening.arrive_all(channels)
             assert sentinels.primary is not old
             await until(lambda: not listening.subscriber.problems(), seconds=15)
+
+
+@pytest.mark.guard(60)
+async def test_when_a_master_of_a_cluster_dies_its_replica_gets_its_channels() -> None:
+    channels = names(60)
+    with cluster(replicas=1) as six:
+        victim = six.masters[0]
+        its = [channel for channel in channels if six.owner(six.slot_of(channel)) is victim]
+        async with listening_at(six.url) as listening:
+            await listening.subscribe(channels)
+            victim.kill()
+            await listening.restored_all(its, seconds=20)
+            assert {*listening.restored} == {*its}
+            await listening.arrive_all(channels)
+            await until(lambda: not listening.subscriber.problems(), seconds=15)
