@@ -37,12 +37,18 @@ class NodeCluster:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    async def add(self) -> NodeProcess:
-        """Start one more."""
-        node = await self._start(len(self._nodes))
-        self._nodes.append(node)
-        self._ports.append(node.ports)
-        return node
+    async def start(self, count: int) -> None:
+        """Start so many, side by side."""
+        started: dict[int, NodeProcess] = {}
+
+        async def start_one(number: int) -> None:
+            started[number] = await self._start(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(count):
+                nursery.start_soon(start_one, number)
+        self._nodes = [started[number] for number in range(count)]
+        self._ports = [node.ports for node in self._nodes]
 
     async def restart(self, number: int) -> NodeProcess:
         """Start one again that has ended; its ports are others. Meanwhile its clients try in vain."""
@@ -101,7 +107,6 @@ async def running_nodes(
     raise_descriptor_limit()
     with ExitStack() as stack:
         nodes = NodeCluster(stack, broker_urls, settings)
-        for _ in range(count):
-            await nodes.add()
+        await nodes.start(count)
         yield nodes
         nodes.assert_well()

@@ -57,7 +57,7 @@ async def _row(nodes: NodeCluster, plan: Plan, times: int, messages: int, report
 @pytest.mark.guard(60)
 async def test_kicked_clients_of_one_node_lose_nothing(report: Callable[[str], None]) -> None:
     async with running_nodes(1) as nodes:
-        await _row(nodes, SMALL, 5, 500, report)
+        await _row(nodes, SMALL, 4, 400, report)
 
 
 @pytest.mark.long
@@ -71,7 +71,7 @@ async def test_kicked_clients_of_two_nodes_lose_nothing(report: Callable[[str], 
     with standalone() as server:
         async with running_nodes(2, server.url) as nodes:
             await nodes.wait_ready()
-            await _row(nodes, SMALL, 5, 500, report)
+            await _row(nodes, SMALL, 4, 400, report)
 
 
 @pytest.mark.long
