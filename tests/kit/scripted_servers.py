@@ -290,8 +290,9 @@ class ScriptedServers:
             await node.flow.wait()
         if scope.cancelled_caught:
             raise BrokerUnavailable(f"no answer within {LINK_DEADLINE_S} s")
-        if command[0] in {b"PUBLISH", b"SPUBLISH"}:
-            assert (command[0] == b"SPUBLISH") is self.sharded
+        verb = command[0] if isinstance(command[0], str) else command[0].decode()
+        if verb in {"PUBLISH", "SPUBLISH"}:
+            assert (verb == "SPUBLISH") is self.sharded
             reached = self.publish(command[1], command[2])
         else:
             reached = 0
