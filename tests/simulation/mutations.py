@@ -3,6 +3,7 @@
 `MUTATIONS` has a context manager for each by its name. They replace single functions, as a slip of the hand would.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -80,18 +81,13 @@ def forget_the_key() -> Iterator[None]:
 @mutation
 def drop_the_reply_slot_of_a_cancelled_caller() -> Iterator[None]:
     """Hand the reply that comes for him to the next."""
-    ask = ReplyQueue.ask
+    hand_out = ReplyQueue._hand_out
 
-    async def leaving(self: ReplyQueue, command: Any) -> Any:
-        try:
-            return await ask(self, command)
-        except trio.Cancelled:
-            gone = [place for place in self._waiting if place.task is None]
-            for place in gone:
-                self._waiting.remove(place)
-            raise
+    def mistaken(self: ReplyQueue, *arguments: Any) -> None:
+        self._waiting = deque(waiter for waiter in self._waiting if waiter.task is not None)
+        hand_out(self, *arguments)
 
-    with replaced(ReplyQueue, "ask", leaving):
+    with replaced(ReplyQueue, "_hand_out", mistaken):
         yield
 
 
@@ -117,21 +113,13 @@ def skip_the_recheck_after_a_reconnect() -> Iterator[None]:
 
 @mutation
 def keep_duplicates_by_position() -> Iterator[None]:
-    is_next = Ordering._is_next
-
-    def lenient(self: Ordering, notification: Any, position: Position, track: Any) -> bool:
-        if track.held is None and track.position is not None:
-            if track.position.judge(position) is Continuity.DUPLICATE:
-                return True
-        return is_next(self, notification, position, track)
-
-    def all_of(self: Ordering, track: Any) -> None:
+    def eager(self: Ordering, track: Any) -> None:
         held, track.held = track.held or [], None
         if held:
             track.position = held[-1].position
             self._receiver.deliver(held)
 
-    with replaced(Ordering, "_is_next", lenient), replaced(Ordering, "_release", all_of):
+    with replaced(Ordering, "_release", eager):
         yield
 
 
@@ -169,14 +157,14 @@ def treat_a_new_epoch_as_continuing() -> Iterator[None]:
 
 @mutation
 def take_a_new_epoch_for_the_old_one() -> Iterator[None]:
-    """Compare offsets alone."""
+    """Go on in it at the offset that was next in the old one."""
+    skip = Ordering._skip
 
-    def judge(self: Position, arrived: Position) -> Continuity:
-        if arrived.offset <= self.offset:
-            return Continuity.DUPLICATE
-        return Continuity.NEXT if arrived.offset == self.offset + 1 else Continuity.GAP
+    async def steady(self: Ordering, topic: str, track: Any, since: Position, page: Page) -> tuple[Position, Page]:
+        start, page = await skip(self, topic, track, since, page)
+        return (Position(start.epoch, since.offset) if start.epoch != since.epoch else start), page
 
-    with replaced(Position, "judge", judge):
+    with replaced(Ordering, "_skip", steady), replaced(Fanout, "lose", silent):
         yield
 
 
@@ -288,8 +276,5 @@ def count_the_members_of_dead_nodes() -> Iterator[None]:
 
 @mutation
 def never_write_again_what_could_not_be_written() -> Iterator[None]:
-    async def once(self: Membership) -> None:
-        await trio.lowlevel.checkpoint()
-
-    with replaced(Membership, "_fulfil_due", once):
+    with replaced(Membership, "_put_off", silent):
         yield

@@ -223,11 +223,67 @@ _client_plans = st.builds(
     st.sampled_from(["json", "msgpack"]),
     st.lists(_topics, unique=True, min_size=1).map(lambda topics: tuple(sorted(topics))),
 )
+_bursts = st.builds(Publish, _after_ms, _who, _topics, st.integers(4, 8), st.just(True), st.just(True), _pauses_ms)
+
+
+@st.composite
+def _late_subscribers(draw: st.DrawFn) -> list[Step]:
+    """Somebody subscribes over a slow link, while others publish: past and present meet."""
+    who, topic = draw(_who), draw(_topics)
+    comings = st.one_of(
+        st.builds(Move, _after_ms, st.just(who), st.just(who), st.booleans(), st.booleans()),
+        st.builds(Subscribe, _after_ms, st.just(who), st.just(topic), st.sampled_from(["latest", "earliest"])),
+        st.builds(Unsubscribe, _after_ms, st.just(who), st.just(topic)),
+    )
+    return [
+        SlowRedis(0, who, draw(st.sampled_from([7, 15, 30])), draw(st.sampled_from([20, 50, 100, 150]))),
+        Publish(0, who + 1, topic, 8, pause_ms=draw(st.sampled_from([5, 30, 60, 100]))),
+        *draw(st.lists(comings, min_size=1, max_size=3)),
+        *draw(st.lists(_bursts, max_size=1)),
+    ]
+
+
+@st.composite
+def _takeovers(draw: st.DrawFn) -> list[Step]:
+    """Somebody is taken over by another node while it and others ask much of a slow link."""
+    who = draw(_who)
+    return [
+        SlowRedis(0, who, draw(st.sampled_from([15, 30])), draw(st.sampled_from([50, 100, 150]))),
+        *(Publish(draw(_after_ms), number, draw(_topics), 6, pause_ms=draw(_pauses_ms)) for number in range(4)),
+        Move(draw(st.integers(20, 600)), who, who + 1, silent=draw(st.booleans())),
+        *draw(st.lists(_doings, max_size=2)),
+    ]
+
+
+@st.composite
+def _disasters(draw: st.DrawFn) -> list[Step]:
+    """Redis fails in the middle of a burst, and somebody comes or goes meanwhile."""
+    kinds = [
+        st.builds(FailOver, _after_ms, _who, _tenths, st.sampled_from([1, 5, 20]), _now),
+        st.builds(FailOver, _after_ms, _who, _tenths, st.sampled_from([0, 5]), st.integers(1, 2)),
+        st.builds(KillRedis, _after_ms, _now, _tenths, st.sampled_from([0, 2, 10])),
+        st.builds(StallRedis, _after_ms, _now, st.sampled_from([7, 9, 12, 15])),
+    ]
+    return [
+        draw(st.one_of(kinds)),
+        *draw(st.lists(_bursts, min_size=2, max_size=4)),
+        *draw(st.lists(_doings, max_size=3)),
+    ]
+
+
+@st.composite
+def _anything(draw: st.DrawFn) -> list[Step]:
+    """Messages, what clients do, and what goes wrong, each drawn by itself."""
+    return [
+        *draw(st.lists(_traffic, min_size=1, max_size=3)),
+        *draw(st.lists(_doings, max_size=3)),
+        *draw(st.lists(_faults, max_size=3)),
+    ]
+
+
+_moments = st.integers(5, LAST // 100 - 15)
 _incidents = st.tuples(
-    st.integers(5, LAST // 100 - 5),
-    st.lists(_traffic, min_size=1, max_size=3),
-    st.lists(_doings, max_size=3),
-    st.lists(_faults, max_size=2),
+    _moments, st.one_of(_anything(), _anything(), _disasters(), _disasters(), _late_subscribers(), _takeovers())
 )
 
 
@@ -236,9 +292,8 @@ def plans(draw: st.DrawFn) -> Plan:
     """Draw a simulated minute: some incidents, each with messages and with what goes wrong meanwhile."""
     steps = [
         replace(step, at=moment * 100 + step.at)
-        for moment, *parts in draw(st.lists(_incidents, min_size=1, max_size=INCIDENTS))
-        for part in parts
-        for step in part
+        for moment, incident in draw(st.lists(_incidents, min_size=1, max_size=INCIDENTS))
+        for step in incident
     ]
     return Plan(
         seed=draw(st.integers(0, 2**32 - 1)),
