@@ -15,6 +15,7 @@ import trio
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord
 from notifyd.broker.memory.keys import KEY_TTL_S, Keys, key_name
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.control import Control
 from notifyd.broker.redis.envelope import CHANGE, Arrived, read_change, read_message
 from notifyd.broker.redis.history import RedisHistory
@@ -129,7 +130,7 @@ class RedisBroker:
         problems = self._servers.problems() + self._subscriber.problems()
         if not problems:
             try:
-                await self._servers.execute(self._names.nodes(), "EXISTS", self._names.nodes())
+                await client_at(self._servers, self._names.nodes()).exists(self._names.nodes())
             except BrokerUnavailable as failure:
                 problems = [str(failure)]
         return [f"the broker: {problem}" for problem in problems]

@@ -5,7 +5,7 @@ Replies are what `redis.asyncio.Redis(protocol=3)` makes of them; text arrives a
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from redis import Redis
 from redis._parsers import Encoder
@@ -13,6 +13,8 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.commands import AsyncCoreCommands
 from redis.exceptions import DataError, ResponseError
 from redis.typing import EncodableT
+
+from notifyd.broker.redis.topology.base import Servers
 
 _CALLBACKS: Mapping[str, Callable[..., Any]] = Redis(protocol=3).response_callbacks  # not connected, and never will be
 
@@ -39,6 +41,12 @@ class RedisClient(AsyncCoreCommands):
 
     These raise DataError, like arguments that cannot be sent. BrokerUnavailable comes from the executor.
     """
+
+    _is_async_client: Literal[True] = True
+    """What redis-py's annotations tell asynchronous clients by."""
+
+    _event_dispatcher: Any = None
+    """redis-py's own events: there are none here."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -72,6 +80,25 @@ class RedisClient(AsyncCoreCommands):
     def get_connection_kwargs(self) -> dict[str, Any]:
         """Tell redis-py what is special about the connection: nothing."""
         return {}
+
+
+class KeyServer:
+    """An `Executor` that runs every command where one key lives, wherever that is by then."""
+
+    __slots__ = ("_key", "_servers")
+
+    def __init__(self, servers: Servers, key: str) -> None:
+        self._servers = servers
+        self._key = key
+
+    async def execute(self, *command: EncodableT) -> Any:
+        """Run one command; see Servers. Raises BrokerUnavailable, and no error of redis-py."""
+        return await self._servers.execute(self._key, *command)
+
+
+def client_at(servers: Servers, key: str) -> RedisClient:
+    """Return redis-py's commands at the server that has `key`: for commands on this key, or on its slot."""
+    return RedisClient(KeyServer(servers, key))
 
 
 _ENCODER = _new_encoder("utf-8", "strict", False)

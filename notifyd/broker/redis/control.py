@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from notifyd.broker.base import Services
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.subscriber import ChannelSubscriber
 from notifyd.broker.redis.topology.base import Servers
@@ -137,8 +138,9 @@ class Control:
 
     async def _publish(self, channel: str, payload: bytes) -> int:
         """Publish; return how many listen there, as far as the server knows."""
-        verb = b"SPUBLISH" if self._servers.sharded else b"PUBLISH"
-        return int(await self._servers.execute(channel, verb, channel, payload))
+        client = client_at(self._servers, channel)
+        publish = client.spublish if self._servers.sharded else client.publish
+        return int(await publish(channel, payload))
 
 
 class _Question:

@@ -8,6 +8,7 @@ from redis.typing import EncodableT
 from notifyd.broker.base import Accepted, Page, Retention
 from notifyd.broker.memory.history import EPOCH_BYTES
 from notifyd.broker.memory.keys import KEY_TTL_S
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.envelope import pack_message, read_kept
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.parallel import for_each
@@ -116,8 +117,10 @@ class RedisHistory:
         return {self._names.topic_of_key(key): newest for key, newest in zip(keys, found, strict=True) if newest}
 
     async def _newest(self, key: str) -> Position | None:
-        epoch, offset = await self._servers.execute(key, "HMGET", key, "e", "o")
-        return Position(epoch.decode(), int(offset)) if epoch else None
+        epoch, offset = await client_at(self._servers, key).hmget(key, ["e", "o"])
+        if not isinstance(epoch, bytes) or offset is None:
+            return None
+        return Position(epoch.decode(), int(offset))
 
 
 def _notification(topic: str, epoch: str, entry: Any) -> Notification:

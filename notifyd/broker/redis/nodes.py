@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
@@ -88,5 +89,5 @@ class RedisNodes:
     async def infos(self) -> dict[str, NodeInfo]:
         """Tell what the nodes that live told of themselves."""
         alive = sorted(await self.alive())
-        told = await self._servers.execute(self._keys[1], "HMGET", self._keys[1], *alive) if alive else []
-        return {node: _decode(info) for node, info in zip(alive, told, strict=True) if info}
+        told = await client_at(self._servers, self._keys[1]).hmget(self._keys[1], alive) if alive else []
+        return {node: _decode(info) for node, info in zip(alive, told, strict=True) if isinstance(info, bytes)}

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 from redis.typing import EncodableT
 
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.envelope import pack_change
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.nodes import NODE_TTL_S
@@ -60,7 +61,8 @@ class RedisPresence:
         """Count a session as present here. One that is already keeps its place; only one that was not is announced."""
         names = self._names
         self._here.setdefault(topic, set()).add(member.session)
-        await self._servers.execute(names.members(self._node), "SADD", names.members(self._node), topic)
+        here = names.members(self._node)
+        await client_at(self._servers, here).sadd(here, topic)
         joined = Joined(topic=topic, user=member.user, session=member.session)
         arguments: list[EncodableT] = [
             self._node,
@@ -95,9 +97,9 @@ class RedisPresence:
         joined so lately that the node must live, whatever it seemed.
         """
         members = self._names.members(node)
-        topics = [topic.decode() for topic in await self._servers.execute(members, "SMEMBERS", members)]
+        topics = _bytes(await client_at(self._servers, members).smembers(members))
         is_done = True
-        for topic in sorted(topics):
+        for topic in sorted(map(bytes.decode, topics)):
             if await self._prune_topic(topic, node):
                 await self._forget(node, topic)
             else:
@@ -120,7 +122,7 @@ class RedisPresence:
 
     async def _entries(self, topic: str) -> list[MemberEntry]:
         key = self._names.presence(topic)
-        return list(_read(await self._servers.execute(key, "HVALS", key)))
+        return list(_read(_bytes(await client_at(self._servers, key).hvals(key))))
 
     async def _remove(self, topic: str, node: str, departures: Sequence[Departure], *, age_ms: int = 0) -> None:
         arguments: list[EncodableT] = [node, age_ms, self._names.channel(topic), self._verb]
@@ -130,7 +132,12 @@ class RedisPresence:
 
     async def _forget(self, node: str, topic: str) -> None:
         members = self._names.members(node)
-        await self._servers.execute(members, "SREM", members, topic)
+        await client_at(self._servers, members).srem(members, topic)
+
+
+def _bytes(replies: Iterable[bytes | str]) -> list[bytes]:
+    """Return replies as what they are here: redis-py's annotations allow for clients that decode."""
+    return [reply for reply in replies if isinstance(reply, bytes)]
 
 
 def _departure(topic: str, user: str, session: str, *, announce: bool) -> Departure:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import msgspec
 
 from notifyd.broker.base import SessionRecord
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.history import milliseconds
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.parallel import for_each
@@ -71,8 +72,8 @@ class RedisSessions:
     async def owner(self, session: SessionId) -> str | None:
         """Tell which node owns a session; None when it is unknown or expired."""
         key = self._names.session(session)
-        owner = await self._servers.execute(key, "HGET", key, "o")
-        return None if owner is None else owner.decode()
+        owner = await client_at(self._servers, key).hget(key, "o")
+        return owner.decode() if isinstance(owner, bytes) else None
 
     async def refresh(self, session: SessionId, ttl_s: float) -> bool:
         """Keep a session of this node for `ttl_s` seconds more; False where it is not known, or another node's."""

@@ -10,6 +10,7 @@ from itertools import chain
 import trio
 
 from notifyd.broker.base import Services
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.feed import ChannelFeed, ChannelMessage
 from notifyd.broker.redis.topology.base import Servers
 from notifyd.errors import BrokerUnavailable
@@ -242,7 +243,7 @@ class ChannelSubscriber:
         for channel, feed in doubtful.items():
             try:
                 if self._servers.feed_home(channel) == feed.home:
-                    await self._servers.execute(channel, b"EXISTS", channel)
+                    await client_at(self._servers, channel).exists(channel)
             except BrokerUnavailable:
                 break  # asked again when the feed is refused again
         if doubtful:

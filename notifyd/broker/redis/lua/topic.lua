@@ -43,7 +43,7 @@ local function may_lack(topic, previous, durable, now)
   end
   local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
   local written = topic.kept_until - topic.ttl - SLACK_MS
-  return durable ~= '1' and written < now - uptime * 1000
+  return durable ~= '1' and written < now - uptime * 1000 + 1000 -- whole seconds: it may have started a second later
 end
 
 -- Reads what is known of a topic. A new epoch, named `fresh`, begins where nothing is known, and where messages may be

@@ -301,8 +301,8 @@ async def test_a_script_takes_the_ids_of_the_server_it_ends_up_at(autojump_clock
         linking.answers(B, "EVALSHA", error("NOSCRIPT No matching script"), integer(2))
         linking.servers[B].reply("EVAL", integer(1))
         assert await servers.evaluate(script, [KEYS[A], "{c}x"], ["one"]) == 1
-        end = [b"2", b"c", b"{c}x", b"one", b"b" * 40, b"c" * 40]
-        assert linking.asked(A, "EVALSHA") == [[b"EVALSHA", script.sha.encode(), *end[:4], b"a" * 40, b""]]
+        end = [b"2", b"c", b"{c}x", b"one", b"b" * 40, b"c" * 40, b"0"]
+        assert linking.asked(A, "EVALSHA") == [[b"EVALSHA", script.sha.encode(), *end[:4], b"a" * 40, b"", b"0"]]
         asked = linking.servers[B].commands
         assert asked[-4:] == [
             [b"ASKING"],
