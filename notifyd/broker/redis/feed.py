@@ -15,6 +15,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, RedisError
 
 from notifyd.broker.redis.channels import Channels
+from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.link import Link
 from notifyd.broker.redis.topology.base import Servers
 from notifyd.errors import BrokerUnavailable
@@ -263,8 +264,9 @@ class ChannelFeed:
             return True
         self._heard = trio.Event()
         try:
-            verb = b"SPUBLISH" if self._is_sharded else b"PUBLISH"
-            await self._servers.execute(channel, verb, channel, uuid4().bytes)
+            client = client_at(self._servers, channel)
+            publish = client.spublish if self._is_sharded else client.publish
+            await publish(channel, uuid4().bytes)
             with trio.move_on_after(self._deadline_s):
                 await self._heard.wait()
             return self._heard.is_set()
