@@ -152,16 +152,19 @@ async def _row(seconds: float, report: Callable[[str], None]) -> None:
                 assert share <= IDLE_SHARE
 
 
+@pytest.mark.measured
 @pytest.mark.guard(60)
 async def test_redis_away_is_told_and_borne(report: Callable[[str], None]) -> None:
     await _row(4.5, report)
 
 
 @pytest.mark.long
+@pytest.mark.measured
 async def test_redis_away_for_60_s_is_told_and_borne(report: Callable[[str], None]) -> None:
     await _row(60.0, report)
 
 
+@pytest.mark.measured
 @pytest.mark.guard(60)
 async def test_a_redis_that_only_says_nothing_is_away_too(report: Callable[[str], None]) -> None:
     """A partition: the first publishes wait for the deadline, the others are refused at once."""

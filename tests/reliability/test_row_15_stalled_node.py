@@ -79,11 +79,13 @@ async def _row(seconds: float, report: Callable[[str], None], *, history: int) -
                 nodes.assert_well()
 
 
+@pytest.mark.measured
 @pytest.mark.guard(60)
 async def test_a_stalled_node_is_subscribed_again_and_its_topics_recovered(report: Callable[[str], None]) -> None:
     await _row(5.0, report, history=100_000)
 
 
+@pytest.mark.measured
 @pytest.mark.guard(60)
 async def test_what_the_history_has_no_more_is_marked(report: Callable[[str], None]) -> None:
     await _row(2.5, report, history=50)
