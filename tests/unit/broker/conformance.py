@@ -23,10 +23,14 @@ from notifyd.model import Notification, SessionId
 from notifyd.settings import BrokerSettings, Url
 from protocol.messages import Joined, Left
 from protocol.position import Position
+from tests.kit.redis_process import versions
 from tests.kit.services import open_services
 from tests.recorded_events import RecordedEvents
 
-KINDS = ("memory", "redis", "redis+cluster")
+OTHER_VERSIONS = {f"redis, {version}": version for version in versions()[1:]}
+"""The other servers that this machine has: an older Redis, a Valkey."""
+
+KINDS = ("memory", "redis", "redis+cluster", *OTHER_VERSIONS)
 
 URLS: dict[str, str] = {}
 
