@@ -38,12 +38,12 @@ MemberPlace: TypeAlias = tuple[str, str]
 
 @dataclass(slots=True)
 class Wish:
-    """What should stand in Redis about a session in a topic. Written at `due_s`; inf while it is being written."""
+    """What should stand in Redis about a session in a topic, to be written at `due_s`."""
 
     member: Member
     announce: bool
     present: bool
-    due_s: float = inf
+    due_s: float = 0.0
 
 
 class Membership:
@@ -68,6 +68,7 @@ class Membership:
         self._events = events
         self._here: dict[MemberPlace, Wish] = {}
         self._pending: dict[MemberPlace, Wish] = {}
+        self._writing: dict[MemberPlace, trio.Event] = {}
         self._given_up: dict[SessionId, float] = {}
         self._connected_since_s = inf
         self._hurry = trio.Event()
@@ -81,23 +82,28 @@ class Membership:
     async def join(self, topic: str, member: Member, *, announce: bool) -> None:
         """Count a session as present. Never raises; what cannot be written now is written later."""
         place = (topic, member.session)
-        self._here[place] = wish = Wish(member, announce, present=True)
-        await self._fulfil(place, wish)
+        self._here[place] = self._pending[place] = Wish(member, announce, present=True)
+        await self._fulfil(place)
 
     async def leave(self, topic: str, member: Member, *, announce: bool) -> None:
         """Count a session as gone, likewise; one that another node has taken over, a little later."""
         place = (topic, member.session)
         self._here.pop(place, None)
-        wish = Wish(member, announce, present=False)
+        self._pending[place] = wish = Wish(member, announce, present=False)
         if member.session in self._given_up:
-            self._put_off(place, wish, GRACE_S)
+            wish.due_s = trio.current_time() + GRACE_S
+            self._work.set()
             await trio.lowlevel.checkpoint()
         else:
-            await self._fulfil(place, wish)
+            await self._fulfil(place)
 
     def give_up(self, session: SessionId) -> None:
         """Take note that another node has a session now."""
         self._given_up[session] = trio.current_time() + 2 * GRACE_S
+
+    def take_back(self, session: SessionId) -> None:
+        """Take note that a session is this node's again."""
+        self._given_up.pop(session, None)
 
     async def members(self, topic: str) -> list[Member]:
         """Tell who is present on nodes that live. Raises BrokerUnavailable."""
@@ -107,27 +113,37 @@ class Membership:
         """Tell the other nodes that live. Raises BrokerUnavailable."""
         return sorted(await self._nodes.alive() - {self._nodes.node})
 
-    async def _fulfil(self, place: MemberPlace, wish: Wish) -> bool:
-        """Write a wish, unless somebody has wished otherwise since; False when it has to be tried again."""
-        self._pending[place] = wish
-        wish.due_s = inf
+    async def _fulfil(self, place: MemberPlace) -> bool:
+        """Write what is wished of a place, when nobody else is at it; False when it has to be tried again.
+
+        One wish about a place is written at a time: a slow join must not overtake the leave behind it.
+        """
+        try:
+            while place in self._writing:
+                await self._writing[place].wait()
+            wish = self._pending.get(place)
+            if wish is not None and wish.due_s <= trio.current_time():
+                await self._write(place, wish)
+        except BrokerUnavailable:
+            return False
+        finally:
+            if place in self._pending:
+                self._work.set()
+        return True
+
+    async def _write(self, place: MemberPlace, wish: Wish) -> None:
+        written = self._writing[place] = trio.Event()
         write = self._presence.join if wish.present else self._presence.leave
         try:
             await write(place[0], wish.member, announce=wish.announce)
+            if self._pending[place] is wish:
+                del self._pending[place]
         except BrokerUnavailable:
-            self._put_off(place, wish, RETRY_S)
-            return False
-        except BaseException:
-            self._put_off(place, wish, 0.0)
+            wish.due_s = trio.current_time() + RETRY_S
             raise
-        if self._pending.get(place) is wish:
-            del self._pending[place]
-        return True
-
-    def _put_off(self, place: MemberPlace, wish: Wish, delay_s: float) -> None:
-        if self._pending.setdefault(place, wish) is wish:
-            wish.due_s = trio.current_time() + delay_s
-            self._work.set()
+        finally:
+            del self._writing[place]
+            written.set()
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
@@ -168,7 +184,9 @@ class Membership:
             self._connected_since_s = now_s
             self.is_informed = False
             for place, wish in self._here.items():
-                self._put_off(place, wish, 0.0)
+                if place not in self._pending:
+                    self._pending[place] = wish
+            self._work.set()
         if not self.is_informed:
             await self._learn_revocations()
         if now_s - self._connected_since_s >= PRUNE_AFTER_S:
@@ -195,9 +213,10 @@ class Membership:
         while True:
             self._work = trio.Event()
             now_s = trio.current_time()
-            due = [(place, wish) for place, wish in self._pending.items() if wish.due_s <= now_s][:PORTION]
+            waiting = [each for each in self._pending.items() if each[0] not in self._writing]
+            due = [place for place, wish in waiting if wish.due_s <= now_s][:PORTION]
             if not due:
-                with trio.move_on_at(min((wish.due_s for wish in self._pending.values()), default=inf)):
+                with trio.move_on_at(min((wish.due_s for _, wish in waiting), default=inf)):
                     await self._work.wait()
-            elif not any(await for_each(lambda each: self._fulfil(*each), due)):
+            elif not any(await for_each(self._fulfil, due)):
                 await trio.sleep(RETRY_S)
