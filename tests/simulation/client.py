@@ -177,6 +177,7 @@ class SimClient:
         self.home = number % nodes
         self.session = ""
         self.resumed = False
+        self.retired = False
         self.wanted: dict[str, str] = dict.fromkeys(plan.topics, "latest")
         self.conversation: Conversation | None = None
         self._nodes = nodes
@@ -192,8 +193,8 @@ class SimClient:
     # --- connecting ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Be connected, again and again."""
-        while True:
+        """Be connected, again and again, until it is retired."""
+        while not self.retired:
             await self._live_once()
             await trio.sleep(self._random.uniform(0.05, 0.4))
 
@@ -224,8 +225,8 @@ class SimClient:
 
     def positions(self) -> dict[str, Place]:
         """Return where the client stands on durable topics."""
-        known = {topic: self.oracle.listening(self.name, topic).last for topic in DURABLE if topic in self.wanted}
-        return {topic: place for topic, place in known.items() if place is not None}
+        heard = [self.oracle.listening(self.name, topic) for topic in DURABLE]
+        return {one.topic: one.last for one in heard if one.is_open and one.last is not None}
 
     def take_connected(self, conversation: Conversation, positions: Any) -> Then:
         """Return what to do with the answer to `connect`."""

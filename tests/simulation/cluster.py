@@ -134,8 +134,11 @@ class Cluster:
             await trio.sleep_until(LAST / 1000)
             await acts.heal()
             await self._judge(nursery)
-            for node in self.nodes:
-                await node.stop()
+            for client in self.clients:
+                client.retired = True
+            async with trio.open_nursery() as stopping:
+                for node in self.nodes:
+                    stopping.start_soon(node.stop)
             nursery.cancel_scope.cancel()
 
     async def _judge(self, nursery: trio.Nursery) -> None:

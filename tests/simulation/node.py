@@ -7,6 +7,7 @@ with simulated(network, seed):          # links dial over the network, secrets c
 """
 
 import random
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,7 +152,9 @@ def simulated(network: Network, seed: int) -> Iterator[None]:
 
     def dial(linking: Linking, endpoint: Endpoint) -> Dial:
         async def connect() -> trio.abc.Stream:
-            return RedisStream(await network.dial(linking._name.rpartition(" ")[2], endpoint.host))
+            host = re.split("[: ]", linking._name)[-1]  # the name that CLIENT LIST shows ends with the node's
+            assert host.startswith("n"), host
+            return RedisStream(await network.dial(host, endpoint.host))
 
         return connect
 

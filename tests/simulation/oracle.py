@@ -138,14 +138,20 @@ class Oracle:
             if since is not None:
                 self._judge_refusal(one, since, told)
             misses = told[1] > 0 and (known[0] != told[0] or known[1] < told[1])
-            one.owed_gap, one.last = (told, known) if misses else (None, told if since is not None else None)
+            one.owed_gap = told if misses else None
+            if since is None and acked is None:
+                one.last = None  # what was sent last and never acknowledged may be lost: only the server knows
+            elif not misses:
+                one.last = told if since is not None else None
         elif since is not None:
             self._judge_continuity(one, since, told)
             one.last = since
         elif acked is not None:
             one.replayed_from = acked
         elif told != known:
-            one.last = None  # it goes on after what was sent last: only the server knows
+            one.last = None  # it may go on after what was sent last: only the server knows
+        else:
+            one.replayed_from = (known[0], 0)
 
     def _judge_continuity(self, one: Listening, since: Place, told: Place) -> None:
         if since[0] != told[0] or since[1] > told[1]:
@@ -223,7 +229,7 @@ class Oracle:
         if known is not None and known[0] == epoch:
             if first > known[1] + 1:
                 self.break_("nothing is lost silently", f"{one}: a gap only from {first} on")
-            if reason == "epoch" and one.owed_gap is None:
+            if reason == "epoch" and not self.may_lose:  # its node may have heard of the epoch later than it
                 self.break_("a gap tells the reason", f"{one}: reason epoch in the same epoch")
             if not self.may_lose and self._has_kept(one.topic, first):
                 self.break_("what is kept is delivered", f"{one}: a gap {first}..{last}, {reason}")

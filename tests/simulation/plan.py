@@ -282,17 +282,25 @@ def _anything(draw: st.DrawFn) -> list[Step]:
 
 
 _moments = st.integers(5, LAST // 100 - 15)
-_incidents = st.tuples(
-    _moments, st.one_of(_anything(), _anything(), _disasters(), _disasters(), _late_subscribers(), _takeovers())
-)
+
+THEMES: dict[str, st.SearchStrategy[list[Step]]] = {
+    "anything": _anything(),
+    "disasters": _disasters(),
+    "late subscribers": _late_subscribers(),
+    "takeovers": _takeovers(),
+}
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """Draw a simulated minute: some incidents, each with messages and with what goes wrong meanwhile."""
+def plans(draw: st.DrawFn, *themes: str) -> Plan:
+    """Draw a simulated minute: some incidents, each with messages and with what goes wrong meanwhile.
+
+    `themes` are what incidents are about, all of THEMES where none is given.
+    """
+    incidents = st.tuples(_moments, st.one_of(*(THEMES[theme] for theme in themes or THEMES)))
     steps = [
         replace(step, at=moment * 100 + step.at)
-        for moment, incident in draw(st.lists(_incidents, min_size=1, max_size=INCIDENTS))
+        for moment, incident in draw(st.lists(incidents, min_size=1, max_size=INCIDENTS))
         for step in incident
     ]
     return Plan(
