@@ -22,7 +22,9 @@ __all__ = ["Cluster", "RedisServer", "SentinelSet", "Version", "cluster", "senti
 
 SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_000
-DOWN_AFTER_MS = 500
+DOWN_AFTER_MS = (500, 650, 1_000)
+"""Of each Sentinel: where all notice at the same moment, each votes for itself, and again, for up to 20 s."""
+
 FAILOVER_TIMEOUT_MS = 1_000
 SERVICE = "notifyd-primary"
 
@@ -83,9 +85,17 @@ class SentinelSet:
         """Wait until the replica is in step and every Sentinel knows all others."""
         _wait(self._is_ready, "the Sentinels do not agree", seconds)
 
+    def wait_in_step(self, seconds: float = READY_S) -> None:
+        """Wait until the replica has all that the primary has now. (WAIT is about one connection's own writes.)"""
+        offset = int(self.primary.info("replication")["master_repl_offset"])
+        _wait(lambda: self._has(offset), "the replica lags", seconds)
+
     def _is_ready(self) -> bool:
+        return all(map(_sees_all, self.sentinels)) and self._has(1)
+
+    def _has(self, offset: int) -> bool:
         link = self.replica.info("replication")
-        return link.get("master_link_status") == "up" and all(map(_sees_all, self.sentinels))
+        return link.get("master_link_status") == "up" and int(link["slave_repl_offset"]) >= offset
 
     def wait_failed_over(self, old: RedisServer, seconds: float = READY_S) -> RedisServer:
         """Wait until another server than `old` is primary and says so itself; that one."""
@@ -111,10 +121,19 @@ def _sees_all(sentinel: RedisServer) -> bool:
     return (told["num-other-sentinels"], told["num-slaves"], told["flags"]) == ("2", "1", "master")
 
 
+def _watch(primary: RedisServer, replica: RedisServer, down_after_ms: int) -> list[str]:
+    return [
+        f"monitor {SERVICE} 127.0.0.1 {primary.port} 2",
+        f"down-after-milliseconds {SERVICE} {down_after_ms}",
+        f"failover-timeout {SERVICE} {FAILOVER_TIMEOUT_MS}",
+        # Told here, it need not be found out in 10 s: who its replica is.
+        f"known-replica {SERVICE} 127.0.0.1 {replica.port}",
+    ]
+
+
 def _hurry(sentinel: RedisServer) -> None:
-    """Let it look and tell often. As it comes, it asks for life as seldom as `down-after`, and cries wolf."""
+    """Let it look and tell often, where it can be told to: else it asks for life as seldom as `down-after`."""
     if sentinel.version.numbers < (7, 0):
-        sentinel.cli("SENTINEL", "SET", SERVICE, "down-after-milliseconds", 2 * DOWN_AFTER_MS)
         return
     for period, milliseconds in (("PING", 100), ("INFO", 500), ("PUBLISH", 300)):
         sentinel.cli("SENTINEL", "DEBUG", f"{period}-PERIOD", milliseconds)
@@ -127,17 +146,13 @@ def sentinel_set(*, version: Version | None = None, **settings: Setting) -> Iter
     with ExitStack() as stack:
         primary = stack.enter_context(running_server(version=version, **options))
         replica = stack.enter_context(running_server(version=version, **options, replicaof=f"127.0.0.1 {primary.port}"))
-        watch: dict[str, Setting] = {
-            "sentinel": [
-                f"monitor {SERVICE} 127.0.0.1 {primary.port} 2",
-                f"down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
-                f"failover-timeout {SERVICE} {FAILOVER_TIMEOUT_MS}",
-                # Told here, it need not be found out in 10 s: who its replica is.
-                f"known-replica {SERVICE} 127.0.0.1 {replica.port}",
-            ]
-        }
         sentinels = [
-            stack.enter_context(running_server(version=version, arguments=["--sentinel"], **watch)) for _ in range(3)
+            stack.enter_context(
+                running_server(
+                    version=version, arguments=["--sentinel"], sentinel=_watch(primary, replica, down_after_ms)
+                )
+            )
+            for down_after_ms in DOWN_AFTER_MS
         ]
         for sentinel in sentinels:
             _hurry(sentinel)
