@@ -59,7 +59,8 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
     connection.enter(identity, subscriber)
     catch_ups = await _subscribe_all(connection, subscriber, _wanted(request, record, topics))
     if record is not None:
-        _keep_acknowledgements(subscriber, record, catch_ups)
+        _keep_acknowledgements(record, catch_ups)
+        await context.hub.restored(subscriber)
     connection.send(
         Connected(
             id=request.id or UNSET,
@@ -107,9 +108,8 @@ async def _subscribe_all(
         raise
 
 
-def _keep_acknowledgements(subscriber: Subscriber, record: SessionRecord, catch_ups: dict[str, CatchUp]) -> None:
+def _keep_acknowledgements(record: SessionRecord, catch_ups: dict[str, CatchUp]) -> None:
     """Let what was acknowledged before hold until more is: a message that was only sent may come again."""
-    subscriber.restoring = None
     for topic in record.acknowledged & catch_ups.keys():
         if catch_ups[topic].standing.recovered:
             catch_ups[topic].subscription.acknowledged = record.positions[topic]

@@ -4,8 +4,10 @@ Permissions and rate limits are decided before the hub is asked.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import trio
 
 from notifyd.auth.revocations import Revocation, Revocations
 from notifyd.broker.base import Accepted, Broker, Loss, Page, Receiver, SessionRecord
@@ -127,6 +129,11 @@ class Hub:
             return await self.broker.load_session(SessionId(session), user)
         return record_of(live) if live.user == user else None
 
+    async def restored(self, subscriber: Subscriber) -> None:
+        """Note that all of a resumed session is subscribed again that its client may have; it is gone from the rest."""
+        restoring, subscriber.restoring = subscriber.restoring or {}, None
+        await self._leave_all(subscriber, restoring.keys() - subscriber.subscriptions.keys())
+
     def new_session(self) -> SessionId:
         """Name a new session."""
         return SessionId(secrets.token_urlsafe(SESSION_BYTES))
@@ -136,18 +143,17 @@ class Hub:
 
         Where the broker is away what it should know is lost, and logged.
         """
-        record, topics = record_of(subscriber), list(subscriber.subscriptions)
-        for topic in topics:
+        record, topics = record_of(subscriber), _present_in(subscriber)
+        subscriber.restoring = record.positions  # until the broker has it: its client may be back sooner
+        for topic in list(subscriber.subscriptions):
             self.recovery.close(subscriber, topic)
         try:
             if not subscriber.replaced:
                 self.sessions.forget(subscriber)
                 await self._save(record)
         finally:
-            for topic in topics:
-                successor = self.registry.subscribers.get(subscriber.session, subscriber)
-                if topic not in successor.subscriptions:
-                    await self._leave(subscriber, topic)
+            successor = self.registry.subscribers.get(subscriber.session, subscriber)
+            await self._leave_all(subscriber, topics - (set() if successor is subscriber else _present_in(successor)))
 
     async def _save(self, record: SessionRecord) -> None:
         if record.positions:
@@ -155,6 +161,12 @@ class Hub:
                 await self.broker.save_session(record, self._settings.sessions.ttl_s)
             except BrokerUnavailable as failure:
                 self._events.log("warning", "session_not_saved", error=str(failure))
+
+    async def _leave_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """Leave topics side by side: also cancelled, each is begun, and what is begun the broker makes up for."""
+        async with trio.open_nursery() as nursery:
+            for topic in topics:
+                nursery.start_soon(self._leave, subscriber, topic)
 
     async def _leave(self, subscriber: Subscriber, topic: str) -> None:
         policy = self._settings.policy_for(topic)
@@ -210,6 +222,11 @@ class Hub:
         for subscriber in list(self.registry.subscribers.values()):
             if subscriber.identity is not None and revocation.covers(subscriber.identity):
                 subscriber.end(CloseCode.UNAUTHORIZED, "the token was revoked")
+
+
+def _present_in(subscriber: Subscriber) -> set[str]:
+    """Tell where a subscriber counts as present, or did before its session was resumed."""
+    return {*subscriber.subscriptions, *(subscriber.restoring or ())}
 
 
 def record_of(subscriber: Subscriber) -> SessionRecord:
