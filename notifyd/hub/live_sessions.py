@@ -1,11 +1,12 @@
 """Saves sessions while they live, so that what a node that was killed had can go on elsewhere.
 
 Changes are saved at once, but those within `SAVE_PAUSE_S` together; without changes a session is saved again
-before its time in the store is over.
+before its time in the store is over. What cannot be saved is tried again after `RETRY_S`.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 
 import trio
 
@@ -17,7 +18,10 @@ from notifyd.model import SessionId
 SAVE_PAUSE_S = 0.1
 """Between two rounds of saving: what a crash can take of acknowledgements, and of subscriptions just made."""
 
+RETRY_S = 1.0
 SAVES_AT_ONCE = 128
+"""Of so many, one at least is saved; else the broker is away, and the others wait without being tried."""
+
 REFRESHES_A_TTL = 3
 """A session is saved so often while its time in the store runs: two may fail."""
 
@@ -38,14 +42,15 @@ class LiveSessions:
         self._record_of = record_of
         self._changed: dict[SessionId, None] = {}
         self._saved_s: OrderedDict[SessionId, float] = OrderedDict()
+        self._retry_s: dict[SessionId, float] = {}
         self._wake = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._changed | self._saved_s)
+        return len(self._changed | self._saved_s | self._retry_s)
 
     def changed(self, subscriber: Subscriber) -> None:
         """Take note that the store's record of a session is behind."""
-        if self._broker.is_shared:
+        if self._broker.is_shared and subscriber.session not in self._retry_s:
             self._changed[subscriber.session] = None
             self._wake.set()
 
@@ -53,6 +58,7 @@ class LiveSessions:
         """Save a session no longer: its connection is over, or another one has it now."""
         self._changed.pop(subscriber.session, None)
         self._saved_s.pop(subscriber.session, None)
+        self._retry_s.pop(subscriber.session, None)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Save what changed and what is due, until cancelled; what fails is tried again."""
@@ -65,8 +71,8 @@ class LiveSessions:
             await trio.sleep(SAVE_PAUSE_S)
 
     def _due_s(self) -> float:
-        oldest_s = next(iter(self._saved_s.values()), None)
-        return trio.current_time() + self._interval_s if oldest_s is None else oldest_s + self._interval_s
+        retry_s = next(iter(self._retry_s.values()), inf)
+        return min(retry_s, next(iter(self._saved_s.values()), inf) + self._interval_s)
 
     @property
     def _interval_s(self) -> float:
@@ -75,9 +81,14 @@ class LiveSessions:
     def _take(self) -> list[SessionId]:
         """Take what has to be saved now."""
         changed, self._changed = self._changed, {}
-        stale_s = trio.current_time() - self._interval_s
+        now_s = trio.current_time()
+        for session, retry_s in list(self._retry_s.items()):
+            if retry_s > now_s:
+                break
+            del self._retry_s[session]
+            changed[session] = None
         for session, saved_s in self._saved_s.items():
-            if saved_s > stale_s:
+            if saved_s > now_s - self._interval_s:
                 break
             changed[session] = None
         return list(changed)
@@ -85,9 +96,18 @@ class LiveSessions:
     async def _save_all(self, sessions: list[SessionId]) -> None:
         """Save sessions side by side; the link sends them together."""
         for start in range(0, len(sessions), SAVES_AT_ONCE):
+            portion = sessions[start : start + SAVES_AT_ONCE]
             async with trio.open_nursery() as nursery:
-                for session in sessions[start : start + SAVES_AT_ONCE]:
+                for session in portion:
                     nursery.start_soon(self._save, session)
+            if self._retry_s.keys() >= set(portion):
+                for session in sessions[start + SAVES_AT_ONCE :]:
+                    self._try_later(session)
+                return
+
+    def _try_later(self, session: SessionId) -> None:
+        self._saved_s.pop(session, None)
+        self._retry_s[session] = trio.current_time() + RETRY_S
 
     async def _save(self, session: SessionId) -> None:
         subscriber = self._registry.subscribers.get(session)
@@ -97,8 +117,8 @@ class LiveSessions:
         try:
             ours = await self._broker.save_session(self._record_of(subscriber), self._ttl_s())
         except BrokerUnavailable:
-            self._changed[session] = None  # the next round has it again
-            self._wake.set()
+            if self._registry.subscribers.get(session) is subscriber:
+                self._try_later(session)
             return
         if self._registry.subscribers.get(session) is not subscriber:
             return
