@@ -31,20 +31,32 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = read_blocks(TEXT)
 TOUR = "Five minutes"
 OWN_NODE = "A node of your own"
+TWO_NODES = "A cluster of two"
 
-PORTS = (7500, 7501, 7502)
-GO_ON_RUNNING = ("notifyd demo", "notifyd serve", "notifyd subscribe", "python -m websockets")
+PORTS = (7500, 7501, 7502, 7510, 7511, 7512, 6380)
+GO_ON_RUNNING = ("notifyd demo", "notifyd serve", "notifyd subscribe", "python -m websockets", "redis-server")
+BESIDE = re.compile(r"(.+) &(?: (\w+)=\$!)?")
+"""A command that runs beside the shell, and the variable that gets its process's id."""
+
+SERVES = {
+    "notifyd serve": "curl -s -o /dev/null http://127.0.0.1:{port}/health",
+    "redis-server": "redis-cli -p {port} ping >/dev/null 2>&1",
+}
+"""What succeeds once such a program serves."""
+
 OUTPUT_S = 15.0
 """How long an output that is promised may take."""
 
 NOTIFYD = """#!/bin/sh
-# The command as the README calls it, on other ports than the usual ones.
-case $1 in
-demo) set -- "$@" --websocket {0} --device {1} --http {2} ;;
-publish | subscribe) set -- "$@" --url ws://127.0.0.1:{0}/ws ;;
-tree) set -- "$@" --url http://127.0.0.1:{2} ;;
+# The command as the README calls it, on other ports than the usual ones. What it says itself comes later and holds.
+command=$1
+shift
+case $command in
+demo) set -- --websocket {0} --device {1} --http {2} "$@" ;;
+publish | subscribe) set -- --url ws://127.0.0.1:{0}/ws "$@" ;;
+revoke | tree) set -- --url http://127.0.0.1:{2} "$@" ;;
 esac
-exec {python} -c 'from notifyd.cli import main; main()' "$@"
+exec {python} -c 'from notifyd.cli import main; main()' "$command" "$@"
 """
 
 
@@ -62,14 +74,20 @@ class Reader:
             if command.text is None:
                 await self._look(command, block.note)
             elif command.text.startswith(GO_ON_RUNNING):
-                running = await self.terminal.start(self.translate(command.text))
-                self._running.append((command.text, running, []))
+                await self._start(command.text)
                 await self._look(command, command.text)
-                if command.text.startswith("notifyd serve"):
-                    await self._wait_served()
+                await self._wait_served(command.text)
             else:
                 shown = await self.terminal.run(self.translate(command.text))
                 self._compare(Expectation(command.output, complete=True), shown, command.line)
+
+    async def _start(self, text: str) -> None:
+        """Start a command that goes on running, in a terminal of its own or beside the shell."""
+        beside = BESIDE.fullmatch(text)
+        running = await self.terminal.start(self.translate(beside[1] if beside else text))
+        if beside and beside[2]:
+            await self.terminal.run(f"{beside[2]}={running.process.pid}")
+        self._running.append((text, running, []))
 
     async def _look(self, command: Command, name: str) -> None:
         """Wait until the program of this name, the last one if there is none, has printed this too."""
@@ -85,11 +103,14 @@ class Reader:
             self._running = [entry for entry in self._running if entry[1] is not running]
             self._compare(Expectation(earlier, complete=True), running.shown, command.line)
 
-    async def _wait_served(self) -> None:
+    async def _wait_served(self, text: str) -> None:
         """Give it the time that a person needs to change to another terminal."""
-        url = f"http://127.0.0.1:{self.ports[7502]}/health"
-        with trio.fail_after(OUTPUT_S):
-            await self.terminal.run(f"until curl -s -o /dev/null {url}; do sleep 0.05; done")
+        asked = next((asked for program, asked in SERVES.items() if text.startswith(program)), None)
+        if asked is not None:
+            named = re.search(r"--(?:http 127\.0\.0\.1:|port )(\d+)", text)
+            port = self.ports[int(named[1]) if named else 7502]
+            with trio.fail_after(OUTPUT_S):
+                await self.terminal.run(f"until {asked.format(port=port)}; do sleep 0.05; done")
 
     def _compare(self, expectation: Expectation, shown: str, line: int) -> None:
         __tracebackhide__ = True
@@ -123,7 +144,7 @@ async def reader_in(folder: Path) -> AsyncIterator[Reader]:
     command.chmod(0o755)
     here = folder / "here"
     here.mkdir()
-    addresses = zip(("WEBSOCKET", "DEVICE", "HTTP"), ports, strict=True)
+    addresses = zip(("WEBSOCKET", "DEVICE", "HTTP"), ports[:3], strict=True)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("NOTIFYD_")},
         **{f"NOTIFYD_LISTEN__{name}": f"127.0.0.1:{port}" for name, port in addresses},
@@ -201,8 +222,16 @@ async def test_a_node_of_ones_own(tmp_path: Path) -> None:
             await reader.read(block)
 
 
+@pytest.mark.guard(120)
+async def test_a_cluster_of_two(tmp_path: Path) -> None:
+    async with reader_in(tmp_path) as reader:
+        for block in blocks_of(TWO_NODES):
+            assert block.language == "console"
+            await reader.read(block)
+
+
 def test_every_console_block_is_run() -> None:
-    run = {"", TOUR, OWN_NODE, "For web developers"}
+    run = {"", TOUR, OWN_NODE, TWO_NODES, "For web developers"}
     assert {block.section for block in BLOCKS if block.language == "console"} <= run
     assert {block.language for block in BLOCKS} == {"console", "js", "json", "python", "sh", "text", "toml"}
 

@@ -37,7 +37,13 @@ VOLATILES = (
     Volatile("host", r"(?<=\bmetrics:)[\w.-]+(?=:)", r"[\w.-]+"),
     Volatile("moment", r"\d{4}-\d\d-\d\d[T ][\d:.+]+", r"\d{4}-\d\d-\d\d[T ][\d:.+]+"),
     Volatile("day", r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT"),
-    Volatile("address", r"127\.0\.0\.1:(?!750[012])\d{4,5}", r"127\.0\.0\.1:\d{4,5}"),
+    Volatile("address", r"127\.0\.0\.1:(?!75[01][012]|6380)\d{4,5}", r"127\.0\.0\.1:\d{4,5}"),
+    Volatile("away", r"(?:backing off|unavailable)(?= for )", r"(?:backing off|unavailable|connecting)"),
+    Volatile("trying", r"(?<= is )backing off(?=: )", r"(?:backing off|connecting)"),
+    Volatile(
+        "problem", r"(?<=: )Connection refused(?=[\",])", r"(?:Connection refused|the server closed the connection)"
+    ),
+    Volatile("restarts", r"\d+ restarts?\b", r"\d+ restarts?"),
     Volatile("duration", r"(?<= for )\d+[dhms](?: \d+[hms])?", r"\d+[dhms](?: \d+[hms])?"),
     Volatile("clock", r"(?<=timestamp  )(?!0{12})[0-9a-f]{16}", r"[0-9a-f]{16}"),
     Volatile("span", r"(?<=: bytes )(?!0 to 15$)\d+ to \d+", r"\d+ to \d+"),
