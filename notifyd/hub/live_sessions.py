@@ -1,7 +1,7 @@
 """Saves sessions while they live, so that what a node that was killed had can go on elsewhere.
 
 Changes are saved at once, but those within `SAVE_PAUSE_S` together; without changes a session is saved again
-before its time in the store is over. What cannot be saved is tried again after `RETRY_S`.
+before its time in the store is over. What cannot be saved is tried again after `SAVE_AGAIN_S`.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from notifyd.model import SessionId
 SAVE_PAUSE_S = 0.1
 """Between two rounds of saving: what a crash can take of acknowledgements, and of subscriptions just made."""
 
-RETRY_S = 1.0
+SAVE_AGAIN_S = 1.0
 SAVES_AT_ONCE = 128
 """Of so many, one at least is saved; else the broker is away, and the others wait without being tried."""
 
@@ -107,7 +107,7 @@ class LiveSessions:
 
     def _try_later(self, session: SessionId) -> None:
         self._saved_s.pop(session, None)
-        self._retry_s[session] = trio.current_time() + RETRY_S
+        self._retry_s[session] = trio.current_time() + SAVE_AGAIN_S
 
     async def _save(self, session: SessionId) -> None:
         subscriber = self._registry.subscribers.get(session)

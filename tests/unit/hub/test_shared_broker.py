@@ -7,7 +7,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Loss
 from notifyd.errors import BrokerUnavailable
-from notifyd.hub.live_sessions import REFRESHES_A_TTL, RETRY_S, SAVE_PAUSE_S
+from notifyd.hub.live_sessions import REFRESHES_A_TTL, SAVE_AGAIN_S, SAVE_PAUSE_S
 from notifyd.model import Identity, Notification, SessionId
 from protocol.errors import CloseCode
 from protocol.messages import Joined
@@ -147,7 +147,7 @@ class TestSessionsWhileTheyLive:
             hub_kit.broker.is_shared = True
             hub_kit.broker.fail("save_session", BrokerUnavailable("away"), times=5)
             await hub_kit.subscriber("ada", "s").subscribe("a:b")
-            await trio.sleep(RETRY_S * 6)
+            await trio.sleep(SAVE_AGAIN_S * 6)
             assert await self.saved(hub_kit) == 6
             assert await hub_kit.broker.load_session(SessionId("s"), "ada")
 
