@@ -25,7 +25,9 @@ NODE_TIMEOUT_MS = 1_000
 DOWN_AFTER_MS = (500, 650, 1_000)
 """Of each Sentinel: where all notice at the same moment, each votes for itself, and again, for up to 20 s."""
 
-FAILOVER_TIMEOUT_MS = 1_000
+FAILOVER_TIMEOUT_MS = 2_000
+"""A promotion is seen in an INFO, which is asked for once a second meanwhile."""
+
 SERVICE = "notifyd-primary"
 
 
@@ -132,10 +134,14 @@ def _watch(primary: RedisServer, replica: RedisServer, down_after_ms: int) -> li
 
 
 def _hurry(sentinel: RedisServer) -> None:
-    """Let it look and tell often, where it can be told to: else it asks for life as seldom as `down-after`."""
+    """Let it look and tell often, where it can be told to.
+
+    A replica is fit to be promoted while its last INFO is younger than five PING periods, and while the primary is down
+    that is asked for once a second.
+    """
     if sentinel.version.numbers < (7, 0):
         return
-    for period, milliseconds in (("PING", 100), ("INFO", 500), ("PUBLISH", 300)):
+    for period, milliseconds in (("PING", 300), ("INFO", 500), ("PUBLISH", 300)):
         sentinel.cli("SENTINEL", "DEBUG", f"{period}-PERIOD", milliseconds)
 
 
