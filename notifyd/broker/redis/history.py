@@ -111,16 +111,24 @@ class RedisHistory:
         await self._servers.evaluate(self._renew, [self._names.topic(topic), self._names.stream(topic)], arguments)
 
     async def topics(self) -> dict[str, Position | None]:
-        """Tell all topics that have positions, with the newest one of each."""
+        """Tell all topics that have positions, with the newest one of each. What is no topic's is left out."""
         keys = await self._servers.scan(self._names.every_topic())
         found = await for_each(self._newest, keys)
-        return {self._names.topic_of_key(key): newest for key, newest in zip(keys, found, strict=True) if newest}
+        return {topic: newest for topic, newest in found if newest is not None}
 
-    async def _newest(self, key: str) -> Position | None:
-        epoch, offset = await client_at(self._servers, key).hmget(key, ["e", "o"])
-        if not isinstance(epoch, bytes) or offset is None:
-            return None
-        return Position(epoch.decode(), int(offset))
+    async def _newest(self, key: str) -> tuple[str, Position | None]:
+        try:
+            topic = self._names.topic_of_key(key)
+            epoch, offset = await client_at(self._servers, key).hmget(key, ["e", "o"])
+            if not isinstance(epoch, bytes) or not isinstance(offset, bytes):
+                return topic, None
+            return topic, Position(epoch.decode(), int(offset))
+        except ValueError:
+            return key, None
+        except BrokerUnavailable as failure:
+            if "WRONGTYPE" in str(failure):
+                return key, None
+            raise
 
 
 def _notification(topic: str, epoch: str, entry: Any) -> Notification:
