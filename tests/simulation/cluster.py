@@ -64,7 +64,7 @@ class Cluster:
         self.plan = plan
         self.tolerated = tolerated
         self.trace = trace
-        self.oracle = Oracle()
+        self.oracle = Oracle(trio.current_time)
         self.oracle.may_lose = plan.may_lose
         self.oracle.keeps = dict.fromkeys(SHORT, SHORT_HISTORY)
         self.network = Network(plan.seed)
@@ -84,7 +84,6 @@ class Cluster:
 
     def log(self, who: str, what: str, about: Any) -> None:
         """Add a line to the trace."""
-        self.oracle.now_s = trio.current_time()
         self.trace.append(f"{trio.current_time():9.4f} {who:6} {what} {about}")
 
     # --- what Redis did -----------------------------------------------------------------------------------------------

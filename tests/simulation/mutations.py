@@ -22,7 +22,6 @@ from notifyd.broker.redis.ordering import Ordering
 from notifyd.broker.redis.presence import RedisPresence
 from notifyd.broker.redis.replies import ReplyQueue
 from notifyd.broker.redis.scripts import Script
-from notifyd.broker.redis.subscriber import ChannelSubscriber
 from notifyd.errors import BrokerUnavailable
 from notifyd.hub.fanout import Fanout
 from notifyd.hub.recovery import CatchUp
@@ -216,18 +215,6 @@ def forget_the_gap_of_a_resumed_session() -> Iterator[None]:
 
 
 @mutation
-def answer_before_the_subscription_is_confirmed() -> Iterator[None]:
-    async def hasty(self: ChannelSubscriber, channel: str) -> None:
-        if channel not in self._homes:
-            self._fresh.add(channel)
-            self._add(channel)
-        await trio.lowlevel.checkpoint()
-
-    with replaced(ChannelSubscriber, "subscribe", hasty):
-        yield
-
-
-@mutation
 def do_not_probe_the_feed() -> Iterator[None]:
     async def trusting(self: ChannelFeed) -> None:
         await trio.sleep_forever()
@@ -276,5 +263,8 @@ def count_the_members_of_dead_nodes() -> Iterator[None]:
 
 @mutation
 def never_write_again_what_could_not_be_written() -> Iterator[None]:
-    with replaced(Membership, "_put_off", silent):
+    async def idle(self: Membership) -> None:
+        await trio.sleep_forever()
+
+    with replaced(Membership, "_fulfil_forever", idle):
         yield

@@ -8,6 +8,7 @@ same message to everybody. What was acknowledged is what Redis accepted. A messa
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -50,8 +51,8 @@ class Listening:
 class Oracle:
     """Collects what is told; `broken` are the promises that were broken so far."""
 
-    def __init__(self) -> None:
-        self.now_s = 0.0
+    def __init__(self, now_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._now_s = now_s
         self.broken: list[Broken] = []
         self.accepted: dict[str, dict[Place, Any]] = defaultdict(dict)
         self.lost: set[Any] = set()
@@ -65,7 +66,7 @@ class Oracle:
 
     def break_(self, promise: str, story: str) -> None:
         """Name a broken promise."""
-        self.broken.append(Broken(promise, round(self.now_s, 4), story))
+        self.broken.append(Broken(promise, round(self._now_s(), 4), story))
 
     # --- what Redis did -----------------------------------------------------------------------------------------------
 
