@@ -17,6 +17,7 @@ from unittest import mock
 import msgspec
 import trio
 
+import notifyd.broker.redis.broker  # noqa: F401 - a node imports it when it starts, and that must draw nothing then
 from notifyd.broker.redis.link import Dial
 from notifyd.broker.redis.target import Endpoint
 from notifyd.broker.redis.topology.linking import Linking
