@@ -86,16 +86,15 @@ class RedisBroker:
         )
         self._control = Control(self._subscriber, servers, names, self.node, events=events)
         self._revocations = RedisRevocations(servers, names)
+        sessions = RedisSessions(servers, names, self.node)
         self._membership = Membership(
             RedisNodes(servers, names, self.node),
-            RedisPresence(servers, names, self.node),
+            RedisPresence(servers, names, self.node, claim_of=sessions.claim),
             self._revocations,
             receiver,
             events,
         )
-        self._sessions = SessionTransfer(
-            RedisSessions(servers, names, self.node), self._control, self._membership, receiver
-        )
+        self._sessions = SessionTransfer(sessions, self._control, self._membership, receiver)
         self._sequence = itertools.count(1)
         self._local_keys = Keys(LOCAL_KEYS)
         self._control.handlers["revoke"] = self._revoke_here

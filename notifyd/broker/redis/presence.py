@@ -3,7 +3,7 @@
 An entry says on which node the session lives, so that a session which moved is not taken out by the node it left.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -25,6 +25,7 @@ class MemberEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A member as lua/join.lua writes it.
 
     It joined at `since_ms` by its node's clock and at `serial` (us) by Redis's; its node last said so at `asserted_ms`.
+    `claim` is when its node took the session over.
     """
 
     node: str
@@ -34,6 +35,7 @@ class MemberEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     serial: int
     asserted_ms: int
     announced: bool
+    claim: int = 0
 
 
 Departure: TypeAlias = tuple[str, bytes]
@@ -45,14 +47,23 @@ _decode = msgspec.msgpack.Decoder(MemberEntry).decode
 class RedisPresence:
     """The members of all topics; `node` is where those who join here live. Every method raises BrokerUnavailable.
 
-    `node_ttl_s` is how long a node lives without a heartbeat.
+    `node_ttl_s` is how long a node lives without a heartbeat; `claim_of` tells when this one took a session over.
     """
 
-    def __init__(self, servers: Servers, names: Names, node: str, *, node_ttl_s: float = NODE_TTL_S) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        names: Names,
+        node: str,
+        *,
+        node_ttl_s: float = NODE_TTL_S,
+        claim_of: Callable[[str], int] = lambda _session: 0,
+    ) -> None:
         self._servers = servers
         self._names = names
         self._node = node
         self._node_ttl_ms = round(node_ttl_s * 1000)
+        self._claim_of = claim_of
         self._here: dict[str, set[str]] = {}
         self._join = Script("join")
         self._leave = Script("leave")
@@ -72,6 +83,7 @@ class RedisPresence:
             pack_change(joined) if announce else b"",
             names.channel(topic),
             self._verb,
+            self._claim_of(member.session),
         ]
         await self._servers.evaluate(self._join, [names.presence(topic)], arguments)
 

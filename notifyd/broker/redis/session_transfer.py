@@ -35,6 +35,7 @@ class SessionTransfer:
         taken = await self._sessions.take(session, user)
         if taken is None:
             return None
+        self._membership.take_back(session)
         record, owner = taken
         if owner is None:
             return record
@@ -44,7 +45,10 @@ class SessionTransfer:
 
     async def save(self, record: SessionRecord, ttl_s: float) -> bool:
         """Keep a session; False where another node owns it."""
-        return await self._sessions.save(record, ttl_s)
+        is_ours = await self._sessions.save(record, ttl_s)
+        if not is_ours:
+            self._membership.give_up(record.session)
+        return is_ours
 
     async def end(self, session: SessionId) -> bool:
         """Let the node that has a session disconnect it; without topics the store does not know it: all are asked."""

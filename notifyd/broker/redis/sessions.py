@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
+import trio
 
 from notifyd.broker.base import SessionRecord
 from notifyd.broker.redis.client import client_at
@@ -18,6 +19,11 @@ from protocol.position import Position
 
 MOST_RECORD_BYTES = 4 * 2**20
 """Some 15,000 topics of the longest names: a session of more is an attack, or a mistake."""
+
+UNSAVED_S = 60.0
+"""How long a session that was taken may remain unsaved before it is forgotten that it was."""
+
+CLAIMS_BETWEEN_SWEEPS = 1000
 
 Stored: TypeAlias = tuple[dict[str, tuple[str, int] | None], list[str]]
 """A record as it is stored: positions by topic, and the topics whose position was acknowledged."""
@@ -39,9 +45,24 @@ class RedisSessions:
         self._save = Script("save_session")
         self._take = Script("take_session")
         self._refresh = Script("refresh_session")
+        self._claims: dict[str, tuple[int, float]] = {}
+        self._sweep_at = CLAIMS_BETWEEN_SWEEPS
+
+    def claim(self, session: str) -> int:
+        """Tell when this node took a session that it has (Redis's ms); 0 where it began here."""
+        return self._claims.get(session, (0, 0.0))[0]
+
+    def _keep_claim(self, session: SessionId, claim: int, ttl_s: float) -> None:
+        if claim:
+            now_s = trio.current_time()
+            self._claims[session] = (claim, now_s + ttl_s)
+            if len(self._claims) >= self._sweep_at:
+                self._claims = {name: held for name, held in self._claims.items() if held[1] > now_s}
+                self._sweep_at = 2 * len(self._claims) + CLAIMS_BETWEEN_SWEEPS
 
     async def save(self, record: SessionRecord, ttl_s: float) -> bool:
         """Keep a session for `ttl_s` seconds as this node's; False, and nothing is kept, where another node owns it."""
+        self._keep_claim(record.session, self.claim(record.session), ttl_s + UNSAVED_S)
         packed = _pack(record)
         arguments = (self._node, record.user, packed, milliseconds(ttl_s))
         return bool(await self._servers.evaluate(self._save, [self._names.session(record.session)], arguments))
@@ -62,7 +83,8 @@ class RedisSessions:
         answer = await self._servers.evaluate(self._take, [self._names.session(session)], (self._node, user))
         if answer is None:
             return None
-        packed, owner = answer
+        packed, owner, taken_ms = answer
+        self._keep_claim(session, taken_ms, UNSAVED_S)
         try:
             record = _unpack(session, user, packed)
         except msgspec.DecodeError:  # some other version's

@@ -1,0 +1,89 @@
+"""Sessions that move between nodes: two that want one at once, and nobody who watches sees them flicker."""
+
+import pytest
+import trio
+
+from notifyd.broker.redis.membership import GRACE_S
+from notifyd.hub.live_sessions import SAVE_PAUSE_S
+from tests.kit.memory_node import policy
+from tests.kit.redis_node import Caller, caller, open_redis_node, opened
+from tests.reliability.line import LineLost
+
+pytestmark = pytest.mark.guard(60)
+
+TOPICS = ("a:1", "a:2", "a:3")
+SEEN = policy("**", joins=True)
+
+
+async def subscribe(client: Caller, *topics: str) -> None:
+    for topic in topics:
+        assert (await client.ask("subscribe", topic=topic))["op"] == "subscribed"
+
+
+async def members(client: Caller, topic: str) -> list[str]:
+    return sorted(member["session"] for member in (await client.ask("presence", topic=topic))["members"])
+
+
+async def test_a_session_that_moves_is_not_seen_to_leave_or_join(redis_url: str, redis_prefix: str) -> None:
+    async with (
+        open_redis_node(redis_url, redis_prefix, "n1", SEEN) as one,
+        open_redis_node(redis_url, redis_prefix, "n2", SEEN) as two,
+    ):
+        watcher, ada = await caller(one), await caller(one)
+        await subscribe(watcher, *TOPICS)
+        await subscribe(ada, *TOPICS)
+        await trio.sleep(2 * SAVE_PAUSE_S)
+        await watcher.heard()
+        for node in (two, one, two, two):
+            successor = await opened(node)
+            answer = await successor.connect(session=ada.session)
+            assert answer["resumed"] is True, answer
+            assert set(answer["topics"]) == set(TOPICS)
+            assert await ada.code() == 4100
+            ada = successor
+        await trio.sleep(GRACE_S + 0.5)
+        assert await watcher.heard() == []
+        for topic in TOPICS:
+            assert await members(watcher, topic) == sorted([watcher.session, ada.session])
+        ada.line.close()
+        await trio.sleep(0.5)
+        assert sorted((push["op"], push["topic"]) for push in await watcher.heard()) == [
+            ("left", topic) for topic in TOPICS
+        ]
+
+
+async def test_of_two_nodes_that_resume_a_session_at_once_one_has_it(redis_url: str, redis_prefix: str) -> None:
+    async with (
+        open_redis_node(redis_url, redis_prefix, "n1", SEEN) as one,
+        open_redis_node(redis_url, redis_prefix, "n2", SEEN) as two,
+    ):
+        watcher, ada = await caller(one), await caller(one)
+        await subscribe(watcher, *TOPICS)
+        await subscribe(ada, *TOPICS)
+        await trio.sleep(2 * SAVE_PAUSE_S)
+        session = ada.session
+        await watcher.heard()
+        for _ in range(8):
+            rivals = [await opened(node) for node in (one, two)]
+            codes: dict[Caller, int | None] = {}
+            with trio.move_on_after(1.5):
+                async with trio.open_nursery() as nursery:
+                    for rival in rivals:
+                        nursery.start_soon(_resume, rival, session, codes, nursery)
+            assert list(codes.values()) == [4100]
+            (winner,) = set(rivals) - set(codes)
+        await trio.sleep(GRACE_S + 0.5)
+        assert await watcher.heard() == []
+        for topic in TOPICS:
+            assert await members(watcher, topic) == sorted([watcher.session, session])
+        assert (await winner.ask("unsubscribe", topic="a:1"))["op"] == "unsubscribed"
+
+
+async def _resume(rival: Caller, session: str, codes: dict[Caller, int | None], nursery: trio.Nursery) -> None:
+    try:
+        assert (await rival.ask("connect", session=session))["resumed"] is True
+        codes[rival] = await rival.code()
+    except LineLost as lost:
+        codes[rival] = lost.code
+    await trio.sleep(0.2)  # the other one shall stay
+    nursery.cancel_scope.cancel()
