@@ -23,8 +23,7 @@ def echo(_engine: Engine, arguments: list[bytes]) -> Reply:
 
 @command("time", 0)
 def time(engine: Engine, _arguments: list[bytes]) -> Reply:
-    now_us = engine.now_us()
-    return [b"%d" % (now_us // 1_000_000), b"%d" % (now_us % 1_000_000)]
+    return [b"%d" % (engine.time_us // 1_000_000), b"%d" % (engine.time_us % 1_000_000)]
 
 
 @command("role", 0)
@@ -41,7 +40,7 @@ def info(engine: Engine, arguments: list[bytes]) -> Reply:
             "redis_version": own.version,
             "redis_mode": "standalone",
             "run_id": own.run_id,
-            "uptime_in_seconds": (engine.now_us() - engine.started_us) // 1_000_000,
+            "uptime_in_seconds": (engine.time_us - engine.started_us) // 1_000_000,
         },
         "Persistence": {"loading": 0, "aof_enabled": 1},
         "Replication": {

@@ -282,7 +282,8 @@ class SimRedis:
         if not keeps_all and self._replica is not None:
             kept = self._replica
         self.engine = self._fresh_engine("")
-        self.engine.data, self.engine.keeps_all, self._replica = kept, keeps_all, None
+        self.engine.adopt(kept)
+        self.engine.keeps_all, self._replica = keeps_all, None
 
     def lag(self) -> None:
         """Let the replica, and a disk that not every write waits for, hear nothing more from now on."""
@@ -296,7 +297,7 @@ class SimRedis:
     def fail_over(self) -> None:
         """Let the replica take over, with what it had. Connections that are not cut stay with the old server."""
         new = self._fresh_engine(self.engine.identities.replication_id)
-        new.data = self._replica or self.engine.data.copy()
+        new.adopt(self._replica or self.engine.data.copy())
         new.keeps_all = self.engine.keeps_all
         self.engine, self._replica = new, None
 
