@@ -97,6 +97,9 @@ class Receiver(Protocol):
     def take_over(self, session: SessionId) -> SessionRecord | None:
         """Give up a session that another node resumes: close its connection, return what it had; None: unknown."""
 
+    def missed_takeovers(self) -> None:
+        """Take note that sessions may have been taken over unheard: saved again, they show whose they are."""
+
     def end_session(self, session: SessionId) -> bool:
         """Disconnect a session, as an operator does; False where it is not connected here."""
 

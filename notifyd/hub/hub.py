@@ -123,10 +123,22 @@ class Hub:
     # --- sessions ----------------------------------------------------------------------------------------------------
 
     async def resume(self, session: str, user: str) -> SessionRecord | None:
-        """Find what a session had; None when it is unknown, expired or another user's. A live one is taken over."""
-        live = self.registry.subscribers.get(SessionId(session))
-        if live is None:
-            return await self.broker.load_session(SessionId(session), user)
+        """Find what a session had; None when it is unknown, expired or another user's. A live one is taken over.
+
+        With a shared broker, one that lives here may have been taken over by another node unheard: the broker knows.
+        """
+        named = SessionId(session)
+        live = self.registry.subscribers.get(named)
+        record = None
+        if live is None or (self.broker.is_shared and live.user == user):
+            try:
+                record = await self.broker.load_session(named, user)
+            except BrokerUnavailable:
+                if live is None:
+                    raise
+            live = self.registry.subscribers.get(named)
+        if live is None or live.replaced:
+            return record
         return record_of(live) if live.user == user else None
 
     async def restored(self, subscriber: Subscriber) -> None:
@@ -208,6 +220,10 @@ class Hub:
         self.sessions.forget(subscriber)
         subscriber.replace()
         return record
+
+    def missed_takeovers(self) -> None:
+        """Save all sessions again: the broker knows which of them another node has by now."""
+        self.sessions.recheck()
 
     def end_session(self, session: SessionId) -> bool:
         """Disconnect a session: its client is forbidden to come back by itself."""

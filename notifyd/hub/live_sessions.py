@@ -54,6 +54,12 @@ class LiveSessions:
             self._changed[subscriber.session] = None
             self._wake.set()
 
+    def recheck(self) -> None:
+        """Save all sessions again."""
+        for subscriber in self._registry.subscribers.values():
+            if subscriber.session in self._saved_s:
+                self.changed(subscriber)
+
     def forget(self, subscriber: Subscriber) -> None:
         """Save a session no longer: its connection is over, or another one has it now."""
         self._changed.pop(subscriber.session, None)

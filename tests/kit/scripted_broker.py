@@ -141,6 +141,9 @@ class ScriptedBroker:
     def take_over(self, session: SessionId) -> SessionRecord | None:
         return self.receiver.take_over(session)
 
+    def missed_takeovers(self) -> None:
+        self.receiver.missed_takeovers()
+
     def revoke_here(self, revocation: Revocation) -> None:
         self.receiver.revoke_here(revocation)
 

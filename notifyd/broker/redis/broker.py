@@ -218,6 +218,7 @@ class RedisBroker:
     def _recheck(self, channels: Sequence[str]) -> None:
         if self._names.control() in channels:
             self._membership.missed()
+            self._receiver.missed_takeovers()
         self._ordering.recheck(topic for channel in channels if (topic := self._topics.get(channel)) is not None)
 
     # --- presence ----------------------------------------------------------------------------------------------------

@@ -39,9 +39,13 @@ class SessionTransfer:
         record, owner = taken
         if owner is None:
             return record
+        self._receiver.take_over(session)  # what still lives here was taken by the other node, unheard
         answer = await self._control.ask(owner, {"op": "take_over", "session": session}, TAKE_OVER_S)
         newest = None if answer is None else answer.get("record")
-        return record if newest is None else msgspec.convert(newest, SessionRecord)
+        try:
+            return record if newest is None else msgspec.convert(newest, SessionRecord)
+        except msgspec.ValidationError:  # some other version's
+            return record
 
     async def save(self, record: SessionRecord, ttl_s: float) -> bool:
         """Keep a session; False where another node owns it."""

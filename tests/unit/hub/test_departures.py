@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from notifyd.errors import BrokerUnavailable
 from notifyd.model import SessionId
+from protocol.errors import CloseCode
 from tests.kit.clients import Client
 from tests.kit.hub_kit import HubKit, open_hub
 from tests.kit.memory_node import MemoryNode, open_memory_node, policy, settings, with_tokens_only
@@ -135,3 +136,41 @@ class TestTakingOverOnTheSameNode:
             await first.end()
             await node.sleep(1)
             assert sorted(await heard(watcher)) == [("left", "a:2"), ("left", "a:3")]
+
+
+class TestASessionThatMayBeAnotherNodesByNow:
+    async def test_the_broker_is_asked_whose_a_live_one_is(self) -> None:
+        async with open_hub() as hub_kit:
+            hub_kit.broker.is_shared = True
+            ada = hub_kit.subscriber("ada", "s")
+            await ada.subscribe("a:1")
+            record = await hub_kit.hub.resume("s", "ada")
+            assert hub_kit.broker.called("load_session") == ["s"]
+            assert record is not None
+            assert set(record.positions) == {"a:1"}
+            assert await hub_kit.hub.resume("s", "eve") is None
+            assert hub_kit.broker.called("load_session") == ["s"]
+
+    async def test_while_the_broker_is_away_it_is_taken_over_all_the_same(self) -> None:
+        async with open_hub() as hub_kit:
+            hub_kit.broker.is_shared = True
+            await hub_kit.subscriber("ada", "s").subscribe("a:1")
+            hub_kit.broker.fail("load_session", BrokerUnavailable("away"), times=None)
+            record = await hub_kit.hub.resume("s", "ada")
+            assert record is not None
+            assert set(record.positions) == {"a:1"}
+            with pytest.raises(BrokerUnavailable):
+                await hub_kit.hub.resume("t", "ada")
+
+    async def test_all_are_saved_again_where_takeovers_may_have_been_missed(self, autojump_clock: MockClock) -> None:
+        async with open_hub() as hub_kit:
+            hub_kit.broker.is_shared = True
+            ada, bob = hub_kit.subscriber("ada", "s"), hub_kit.subscriber("bob", "t")
+            await ada.subscribe("a:1")
+            await bob.subscribe("a:1")
+            await trio.sleep(1)
+            hub_kit.broker.lost_sessions.add(SessionId("s"))
+            hub_kit.hub.missed_takeovers()
+            await trio.sleep(1)
+            assert ada.ended == [CloseCode.REPLACED]
+            assert bob.ended == []
