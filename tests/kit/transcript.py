@@ -29,6 +29,9 @@ class Volatile(NamedTuple):
     names: bool = False
 
 
+_LOST = "Connection refused|the server closed the connection"
+"""How it shows that a peer is gone, one way or another."""
+
 VOLATILES = (
     Volatile("epoch", r'(?<="epoch":")[0-9a-f]+', r"[0-9a-f]+", names=True),
     Volatile("session", r'(?:(?<="session":")|(?<=, session ))[\w-]{24}', r"[\w-]{24}", names=True),
@@ -40,9 +43,7 @@ VOLATILES = (
     Volatile("address", r"127\.0\.0\.1:(?!75[01][012]|6380)\d{4,5}", r"127\.0\.0\.1:\d{4,5}"),
     Volatile("away", r"(?:backing off|unavailable)(?= for )", r"(?:backing off|unavailable|connecting)"),
     Volatile("trying", r"(?<= is )backing off(?=: )", r"(?:backing off|connecting)"),
-    Volatile(
-        "problem", r"(?<=: )Connection refused(?=[\",])", r"(?:Connection refused|the server closed the connection)"
-    ),
+    Volatile("problem", rf"(?<=: )(?:{_LOST})(?=[\",]|$)", r"[^\",;\n]+"),
     Volatile("restarts", r"\d+ restarts?\b", r"\d+ restarts?"),
     Volatile("duration", r"(?<= for )\d+[dhms](?: \d+[hms])?", r"\d+[dhms](?: \d+[hms])?"),
     Volatile("clock", r"(?<=timestamp  )(?!0{12})[0-9a-f]{16}", r"[0-9a-f]{16}"),
