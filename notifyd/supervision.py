@@ -23,6 +23,9 @@ from protocol.connecting import Connecting, ConnectionState, Trigger
 STEADY_S = 30.0
 """A service that served for so long (the longest backoff) has put its earlier failures behind it."""
 
+PATIENT_SPREAD = 0.5
+"""A launched service waits for a machine that others wait for, too: at the longest wait they are not to try in step."""
+
 ERROR_CHARACTERS = 300
 """How much of an error's text the tree and the log show."""
 
@@ -147,7 +150,7 @@ class Branch:
                 self._nursery.cancel_scope.cancel()
 
     def _add_service(self, name: str, run: Run, *, core: bool = False, patient: bool = False) -> "_Supervised":
-        backoff = Backoff(cap_s=self._longest_wait_s)
+        backoff = Backoff(cap_s=self._longest_wait_s, spread=PATIENT_SPREAD if patient else 0.0)
         service = _Supervised(
             f"{self.path}/{name}", run, backoff, self._events, self._clock, core=core, patient=patient
         )
@@ -261,7 +264,8 @@ class _Supervised:
         self._error = one_line(error)
         foreseen = isinstance(error, NotifydError)
         origin = {} if foreseen else {"traceback": "".join(traceback.format_exception(error))}
-        self._events.log("error", "service_failed", service=self.path, error=self._error, **origin)
+        level = "warning" if foreseen and self._patient else "error"
+        self._events.log(level, "service_failed", service=self.path, error=self._error, **origin)
 
     async def _back_off(self) -> None:
         """Wait before the next run: the longer, the more failures in a row."""

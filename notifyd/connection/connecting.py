@@ -8,6 +8,7 @@ from notifyd.auth.permissions import may_subscribe
 from notifyd.broker.base import SessionRecord
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
+from notifyd.connection.door import Crowded
 from notifyd.errors import BrokerUnavailable, Unauthorized
 from notifyd.hub.recovery import CatchUp, Standing
 from notifyd.hub.registry import Subscriber
@@ -38,10 +39,16 @@ def authenticate(context: Context, token: str | None) -> Identity:
 async def connect(connection: Connection, request: Connect, identity: Identity, topics: Iterable[str]) -> None:
     """Make the client a subscriber: a resumed session with its topics, or a new one; then those it has by right.
 
-    The answer goes out first, then what each topic missed. Raises RequestError for a bad `heartbeat`.
+    The answer goes out first, then what each topic missed. Raises RequestError 400 for a bad `heartbeat`, 401 for a
+    token that was revoked meanwhile, 503 where too many clients come at the same time.
     """
     context = connection.context
     heartbeat_s = connection.watch.agree(request.heartbeat)
+    try:
+        await connection.let_in()
+    except Crowded as crowd:
+        context.events.count("refusals", reason="crowd")
+        raise RequestError(ErrorCode.UNAVAILABLE, str(crowd), retry_after_s=crowd.retry_after_s) from None
     record = await _resume(context, request, identity)
     if context.hub.revocations.covers(identity, context.clock.unix_s()):  # since it was shown
         connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")

@@ -40,6 +40,7 @@ class Connection:
     """One client. `end` may be called from anywhere, at any time; the rest is for the connection's own tasks."""
 
     __slots__ = (
+        "_is_let_in",
         "_opened_bytes",
         "context",
         "ending",
@@ -72,6 +73,7 @@ class Connection:
         self.subscriber: Subscriber | None = None
         self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)
         self.limits = RequestLimits(settings.limits.messages, context.clock.monotonic_s())
+        self._is_let_in = False
         self._opened_bytes = 0
 
     # --- its state ----------------------------------------------------------------------------------------------------
@@ -187,6 +189,12 @@ class Connection:
         self._opened_bytes += size_bytes
         if self._opened_bytes > CONNECT_BYTES:
             raise RemoteProtocolError(f"more than {CONNECT_BYTES} bytes before connect", CloseCode.UNAUTHORIZED)
+
+    async def let_in(self) -> None:
+        """Wait until it is this client's turn to come in, once. Raises Crowded."""
+        if not self._is_let_in:
+            await self.context.door.pass_through()
+            self._is_let_in = True
 
     def enter(self, identity: Identity, subscriber: Subscriber) -> None:
         """Become a connected client, registered until the connection is over."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from notifyd.auth.tokens import Verifier
 from notifyd.clock import Clock
 from notifyd.connection.connections import Connections
+from notifyd.connection.door import Door
 from notifyd.events import Events
 from notifyd.hub.hub import Hub
 from notifyd.model import ANONYMOUS
@@ -56,11 +57,21 @@ class Context:
     clock: Clock
     events: Events
     user_buckets: UserBuckets
+    door: Door = field(init=False)
     connections: Connections = field(default_factory=Connections)
+
+    def __post_init__(self) -> None:
+        """Begin with nobody waiting."""
+        self.door = self._new_door(self.settings)
 
     def reload(self, settings: Settings) -> None:
         """Let new settings hold. Raises ConfigurationError, and nothing has changed, when their keys are no good."""
         self.verifier = Verifier(settings.auth, self.clock.unix_s, self.hub.revocations)
+        if settings.limits != self.settings.limits:
+            self.door = self._new_door(settings)
         self.settings = settings
         self.user_buckets.reload(settings.limits.user_messages)
         self.hub.reload(settings)
+
+    def _new_door(self, settings: Settings) -> Door:
+        return Door(settings.limits.connects, settings.limits.handshake_s / 2, self.clock)

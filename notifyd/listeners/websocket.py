@@ -5,12 +5,13 @@ Source: RFC 6455 section 4.2; spec/wire.md, "Transports" and "Credentials".
 
 import ssl
 from collections.abc import Awaitable, Callable, Collection
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 
 from notifyd.auth.permissions import may_subscribe
 from notifyd.connection.connecting import UNAUTHORIZED, authenticate
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
+from notifyd.connection.door import Crowded
 from notifyd.connection.life import serve_client
 from notifyd.connection.limits import CONNECT_BYTES
 from notifyd.connection.transport import Opened
@@ -68,6 +69,11 @@ class WebSocketServer:
         self._check_origin(head)
         subprotocol = _choose_subprotocol(head)
         identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(head)
+        try:
+            await connection.let_in()
+        except Crowded as crowd:
+            wait = (("Retry-After", str(ceil(crowd.retry_after_s))),)
+            raise HeadError(503, "crowd", str(crowd), wait) from None
         transport = await open_websocket(
             connection.nursery,
             connection.stream,

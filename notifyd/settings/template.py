@@ -61,6 +61,7 @@ maximum = "1h"
 [limits]
 payload = "64KiB"                # of one message
 connections = { limit = 10000, resume = 9000 }   # above limit refuse, until below resume
+connects = { rate = 500, burst = 100 }    # a crowd that comes back is let in one after the other
 handshake = "10s"
 queue = "1MiB"                   # unsent bytes a connection may hold
 messages = { rate = 100, burst = 200 }           # requests a second of a connection

@@ -160,10 +160,14 @@ class Rate(_Section, frozen=True, kw_only=True):
 
 
 class LimitSettings(_Section, frozen=True, kw_only=True):
-    """`[limits]`: what one client, and all together, may use."""
+    """`[limits]`: what one client, and all together, may use.
+
+    `connects` paces the clients that come at the same time: they wait for their turn, for half of `handshake` at most.
+    """
 
     payload_bytes: Bytes = msgspec.field(name="payload", default=DEFAULT_PAYLOAD_LIMIT_BYTES)
     connections: ConnectionLimit = ConnectionLimit()
+    connects: Rate = Rate(rate=500, burst=100)
     handshake_s: Seconds = msgspec.field(name="handshake", default=10.0)
     queue_bytes: Bytes = msgspec.field(name="queue", default=2**20)
     messages: Rate = Rate(rate=100, burst=200)

@@ -49,3 +49,8 @@ def test_two_clients_do_not_come_back_together(attempt: int) -> None:
     source = random.Random(1).random
     assert len({delay_s(attempt, source) for _ in range(100)}) == 100
     assert Backoff().next_delay_s() != Backoff().next_delay_s()
+
+
+def test_at_the_cap_waits_are_spread_where_it_is_asked_for() -> None:
+    backoff = Backoff(iter([0.0] * 5 + [0.9, 0.5, 0.9, 0.0]).__next__, cap_s=2.0, spread=0.5)
+    assert [backoff.next_delay_s() for _ in range(7)] == [0.1, 0.2, 0.4, 0.8, 1.6, 1.5, 2.0]

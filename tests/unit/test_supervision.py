@@ -138,7 +138,8 @@ async def test_a_launched_service_is_tried_again_from_its_first_failure_on(
         assert branch.snapshot().children == ()
     waits = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
     assert all(0.1 * 2**number <= wait <= 0.1 * 2**number + 0.1 for number, wait in enumerate(waits[:4]))
-    assert waits[-3:] == pytest.approx([2.0] * 3)
+    assert all(1.0 <= wait <= 2.0 for wait in waits[-3:])
+    assert len(set(waits[-3:])) == 3
 
 
 async def test_a_launched_service_can_be_stopped_before_it_serves(

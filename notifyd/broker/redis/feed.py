@@ -78,7 +78,7 @@ class ChannelFeed:
         self._is_sharded = servers.sharded
         self._message = b"message"
         self._wake = trio.Event()
-        self._backoff = Backoff(cap_s=ASK_AGAIN_CAP_S)
+        self._backoff = Backoff(cap_s=ASK_AGAIN_CAP_S, spread=0.5)
         self._retry_at_s = inf
         self._heard_at_s = -inf
         self._heard: trio.Event | None = None

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from redis.typing import EncodableT
 from trio.lowlevel import checkpoint, wait_task_rescheduled
 
+from notifyd.broker.redis.lag import own_lag_s
 from notifyd.broker.redis.replies import (
     ConversationBroken,
     FencedWaiter,
@@ -31,9 +32,6 @@ READ_BYTES = 256 * 1024
 
 KEEPALIVE_S = 2.0
 """How often a server is asked what it is. Its replication id may change while it is master: see ServerInfo."""
-
-LATE_S = 0.1
-"""When the watch wakes so late, this process stood still itself: the replies may lie there unread."""
 
 LAST_WORDS_S = 0.1
 """What the reader gets, once nothing can be written any more, to read why: too many clients, for example."""
@@ -273,14 +271,13 @@ class Link:
                 return
 
     async def _watch(self, replies: ReplyQueue) -> None:
-        """End the connection when its oldest command is older than the deadline."""
+        """End the connection when its oldest command is older than the deadline, and not by this process's own lag."""
         while True:
             oldest_s = replies.oldest_s
             due_s = (trio.current_time() if oldest_s is None else oldest_s) + self._deadline_s
             await trio.sleep_until(due_s)
-            if trio.current_time() - due_s > LATE_S:
-                await trio.sleep(LATE_S)
-            if replies.oldest_s is not None and replies.oldest_s + self._deadline_s <= trio.current_time():
+            patience_s = self._deadline_s + await own_lag_s()
+            if replies.oldest_s is not None and replies.oldest_s + patience_s <= trio.current_time():
                 self.drop(f"no answer within {self._deadline_s:g} s")
                 return
 

@@ -12,6 +12,7 @@ import trio
 from notifyd.broker.base import Services
 from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.feed import ChannelFeed, ChannelMessage
+from notifyd.broker.redis.lag import own_lag_s
 from notifyd.broker.redis.topology.base import Servers
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
@@ -159,6 +160,9 @@ class ChannelSubscriber:
         try:
             with trio.move_on_after(self._deadline_s):
                 await answer.given.wait()
+            if not answer.given.is_set():  # the answer may have come, and lie unread
+                with trio.move_on_after(await own_lag_s()):
+                    await answer.given.wait()
             if not answer.given.is_set():
                 raise BrokerUnavailable(f"{channel} was not confirmed within {self._deadline_s:g} s")
             if answer.failure is not None:
