@@ -2,7 +2,7 @@
 
 from fnmatch import translate
 from re import compile as compile_pattern
-from re import escape
+from re import escape, fullmatch
 
 from tests.simulation.engine import Engine, command
 from tests.simulation.keyspace import Hash, Set, SortedSet, Stream
@@ -59,13 +59,13 @@ def info(engine: Engine, arguments: list[bytes]) -> Reply:
     return "\r\n".join(lines).encode()
 
 
-@command("config", 2)
+@command("config", 1, -1)
 def config(engine: Engine, arguments: list[bytes]) -> Reply:
     """Tell a setting; the few that anybody asks for."""
     if arguments[0].upper() != b"GET":
-        raise Refusal("ERR the simulated Redis is not configured")
+        raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try CONFIG HELP.")
     known = {b"appendfsync": b"always" if engine.keeps_all else b"everysec"}
-    return {name: known[name] for name in [arguments[1].lower()] if name in known}
+    return {name: known[name] for name in map(bytes.lower, arguments[1:]) if name in known}
 
 
 @command("publish", 2)
@@ -88,7 +88,8 @@ def flushall(engine: Engine, _arguments: list[bytes]) -> Reply:
 @command("scan", 1, -1)
 def scan(engine: Engine, arguments: list[bytes]) -> Reply:
     """All in one answer: a cursor that never needs a second call is a cursor too."""
-    integer(arguments[0])
+    if fullmatch(rb"[+-]?\d+|", arguments[0]) is None:
+        raise Refusal("ERR invalid cursor")
     if len(arguments) % 2 == 0:
         raise Refusal(SYNTAX)
     options = {name.upper(): value for name, value in zip(arguments[1::2], arguments[2::2], strict=True)}
@@ -139,6 +140,8 @@ def _expire(engine: Engine, arguments: list[bytes], factor: int, base_ms: int) -
     if {b"GT", b"LT"} <= options:
         raise Refusal("ERR GT and LT options at the same time are not compatible")
     due_ms = base_ms + factor * integer(arguments[1])
+    if abs(due_ms) >= 2**63:
+        raise Refusal(f"ERR invalid expire time in '{'pexpire' if factor == 1 else 'expire'}' command")
     if engine.data.get(key) is None:
         return 0
     known_ms = engine.data.expiry_ms(key)

@@ -1,6 +1,6 @@
 """Commands on sorted sets and streams."""
 
-from math import inf
+from math import inf, isnan
 
 from tests.simulation.engine import Engine, command
 from tests.simulation.keyspace import SortedSet, Stream, StreamId
@@ -46,6 +46,8 @@ def _put(members: SortedSet, flags: set[bytes], score: float, member: bytes) -> 
     if b"NX" in flags:
         return None
     score = known + score if b"INCR" in flags else score
+    if isnan(score):
+        raise Refusal("ERR resulting score is not a number (NaN)")
     if (b"GT" in flags and score <= known) or (b"LT" in flags and score >= known):
         return None
     members[member] = score
@@ -85,7 +87,7 @@ def _bound(text: bytes) -> tuple[float, bool]:
     """Read one end of a range of scores: the score, and whether it belongs to it itself."""
     refusal = "ERR min or max is not a float"
     belongs = text[:1] != b"("
-    return double((text if belongs else text[1:]).lstrip(b" "), refusal), belongs
+    return double((text if belongs else text[1:]).lstrip(b" ") or b"0", refusal), belongs
 
 
 def _between(engine: Engine, key: bytes, low: bytes, high: bytes) -> list[tuple[bytes, float]]:

@@ -256,6 +256,4 @@ def script(engine: Engine, arguments: list[bytes]) -> Reply:
     if what == b"FLUSH":
         engine.scripts.clear()
         return OK
-    raise Refusal(
-        f"ERR unknown subcommand or wrong number of arguments for '{arguments[0].decode()}'. Try SCRIPT HELP."
-    )
+    raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try SCRIPT HELP.")

@@ -202,7 +202,7 @@ class SimRedis:
             return session.name or None
         if what == b"ID":
             return session.number
-        raise Refusal(f"ERR unknown subcommand '{arguments[0].decode()}'. Try CLIENT HELP.")
+        raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try CLIENT HELP.")
 
     def _quit(self, session: Session, _arguments: list[bytes]) -> Reply:
         session.over = True
@@ -245,7 +245,7 @@ class SimRedis:
         what = arguments[0].upper()
         count = {b"NUMSUB": "channels", b"SHARDNUMSUB": "shard_channels"}.get(what)
         if count is None:
-            raise Refusal(f"ERR unknown subcommand '{arguments[0].decode()}'. Try PUBSUB HELP.")
+            raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try PUBSUB HELP.")
         reply: list[Reply] = []
         for channel in arguments[1:]:
             reply += [channel, sum(channel in getattr(session, count) for session in self.sessions.values())]

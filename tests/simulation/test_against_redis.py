@@ -83,9 +83,9 @@ def _error(name: bytes, text: str) -> str:
     if name in (b"EVAL", b"EVALSHA"):
         text = re.sub(r" script: [0-9a-f]{40}.*", "", text)
         return re.sub(r"user_script:\d+: ", "", text)
-    if text.startswith("ERR unknown command"):
-        return text[:50]
-    return text if text.isprintable() else "unprintable"
+    if text.startswith(("ERR unknown ", "ERR Unsupported ")):
+        return text[:20]
+    return text
 
 
 def _without_order(reply: Any) -> Any:
