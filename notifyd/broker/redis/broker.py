@@ -130,6 +130,7 @@ class RedisBroker:
         if not problems:
             try:
                 await client_at(self._servers, self._names.nodes()).exists(self._names.nodes())
+                problems = [] if self._membership.problem is None else [self._membership.problem]
             except BrokerUnavailable as failure:
                 problems = [str(failure)]
         return [f"the broker: {problem}" for problem in problems]

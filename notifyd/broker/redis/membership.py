@@ -49,7 +49,7 @@ class Wish:
 class Membership:
     """The members of this node and the nodes of the cluster. `run` is a service.
 
-    `is_informed` says that all revocations in force are known here.
+    `is_informed` says that all revocations in force are known here, `problem` why the last beat failed.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Membership:
         events: Events,
     ) -> None:
         self.is_informed = False
+        self.problem: str | None = None
         self._nodes = nodes
         self._presence = presence
         self._revocations = revocations
@@ -170,15 +171,20 @@ class Membership:
             pause_s = HEARTBEAT_S
             try:
                 await self._beat()
-            except BrokerUnavailable:
-                self._connected_since_s = inf
+                self.problem = None
+            except BrokerUnavailable as failure:
+                self.problem = str(failure)
                 pause_s = RETRY_S
             with trio.move_on_after(pause_s):
                 await self._hurry.wait()
 
     async def _beat(self) -> None:
         """Say that this node lives. When the store did not know it, all that should stand there is written again."""
-        beat = await self._nodes.heartbeat()
+        try:
+            beat = await self._nodes.heartbeat()
+        except BrokerUnavailable:
+            self._connected_since_s = inf
+            raise
         now_s = trio.current_time()
         if self._connected_since_s == inf or not beat.known:
             self._connected_since_s = now_s
@@ -205,8 +211,11 @@ class Membership:
 
     async def _bury(self, node: str) -> None:
         """Remove a dead node's members, then the node; several nodes may do so at once, each part is done by one."""
-        if await self._presence.prune(node) and await self._nodes.remove(node):
-            self._events.log("warning", "node_gone", gone=node)
+        try:
+            if await self._presence.prune(node) and await self._nodes.remove(node):
+                self._events.log("warning", "node_gone", gone=node)
+        except BrokerUnavailable as failure:
+            self._events.log("info", "node_not_cleared", gone=node, error=str(failure))
 
     async def _fulfil_forever(self) -> None:
         """Write what is due, in portions. While nothing of a portion can be written, wait."""

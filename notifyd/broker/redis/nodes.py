@@ -70,11 +70,11 @@ class RedisNodes:
         known, alive, expired = await self._servers.evaluate(
             self._heartbeat, self._keys, (self.node, self._ttl_ms, self._info)
         )
-        return HeartbeatAnswer(known == 1, frozenset(map(bytes.decode, alive)), tuple(map(bytes.decode, expired)))
+        return HeartbeatAnswer(known == 1, frozenset(map(_name, alive)), tuple(map(_name, expired)))
 
     async def alive(self) -> frozenset[str]:
         """Tell which nodes live."""
-        return frozenset(map(bytes.decode, await self._servers.evaluate(self._alive, self._keys[:1], ())))
+        return frozenset(map(_name, await self._servers.evaluate(self._alive, self._keys[:1], ())))
 
     async def remove(self, node: str) -> bool:
         """Remove a node that has been dead for twice its time; of all nodes that try, one is answered True."""
@@ -91,3 +91,8 @@ class RedisNodes:
         alive = sorted(await self.alive())
         told = await client_at(self._servers, self._keys[1]).hmget(self._keys[1], alive) if alive else []
         return {node: _decode(info) for node, info in zip(alive, told, strict=True) if isinstance(info, bytes)}
+
+
+def _name(node: bytes) -> str:
+    """Read a node's name; one that somebody else wrote need not be text."""
+    return node.decode(errors="replace")

@@ -111,7 +111,7 @@ class RedisPresence:
         members = self._names.members(node)
         topics = _bytes(await client_at(self._servers, members).smembers(members))
         is_done = True
-        for topic in sorted(map(bytes.decode, topics)):
+        for topic in sorted(topic.decode(errors="replace") for topic in topics):
             if await self._prune_topic(topic, node):
                 await self._forget(node, topic)
             else:

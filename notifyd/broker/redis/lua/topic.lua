@@ -51,7 +51,9 @@ end
 local function open_topic(meta, stream, fresh, id, previous, durable, now)
   local known = redis.call('HMGET', meta, 'e', 'o', 'b', 'i', 'a', 't', 's', 'x')
   if not known[1] then
-    redis.call('UNLINK', stream)
+    if redis.call('EXISTS', stream) == 1 then -- a full server refuses what comes first only: that shall be the message
+      redis.call('UNLINK', stream)
+    end
     return {epoch = fresh, offset = 0, base = 0, id = id, oldest = 0, ttl = 0, kept_until = 0, until_ms = 0, changed = true}
   end
   local topic = {

@@ -8,11 +8,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from notifyd.broker.redis.membership import GRACE_S, Membership
+from notifyd.broker.redis.membership import GRACE_S, PRUNE_AFTER_S, Membership
+from notifyd.broker.redis.nodes import HEARTBEAT_S
+from notifyd.errors import BrokerUnavailable
 from notifyd.model import SessionId
 from tests.recorded_events import RecordedEvents
 from tests.unit.broker.conformance import Received
 from tests.unit.broker.redis.test_membership import Nodes, Store, member
+from tests.unit.broker.redis.test_membership import opened as opened_store
 
 STEP_S = 0.01
 
@@ -124,3 +127,34 @@ async def test_a_cancelled_leave_happens_all_the_same(autojump_clock: MockClock)
             await membership.leave("a:b", member(), announce=False)
         await trio.sleep(1)
         assert presence.members == set()
+
+
+async def test_what_fails_beside_the_heartbeat_repeats_nothing_and_holds_up_no_burial(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    store.expired = ("bad", "dead")
+
+    async def prune(node: str) -> bool:
+        store.pruned.append(node)
+        if node == "bad":
+            raise BrokerUnavailable("WRONGTYPE")
+        return True
+
+    async def revoked() -> list[Any]:
+        raise BrokerUnavailable("WRONGTYPE of the revocations")
+
+    monkeypatch.setattr(store, "prune", prune)
+    monkeypatch.setattr(store, "all", revoked)
+    async with opened_store(store) as (membership, _, _):
+        await membership.join("a:b", member(), announce=False)
+        await trio.sleep(10)
+        assert membership.problem == "WRONGTYPE of the revocations"
+        assert len(store.writes) <= 2
+        monkeypatch.undo()
+        monkeypatch.setattr(membership._presence, "prune", prune)
+        await trio.sleep(PRUNE_AFTER_S + HEARTBEAT_S)
+        assert membership.problem is None
+        assert "dead" in store.pruned
+        assert store.expired == ("bad",)
+        assert len(store.writes) <= 2
