@@ -193,7 +193,9 @@ class Connection:
     async def let_in(self) -> None:
         """Wait until it is this client's turn to come in, once. Raises Crowded."""
         if not self._is_let_in:
-            await self.context.door.pass_through()
+            with self.watch.waiting():
+                await self.context.door.pass_through()
+            self.context.connections.schedule(self)
             self._is_let_in = True
 
     def enter(self, identity: Identity, subscriber: Subscriber) -> None:

@@ -74,4 +74,4 @@ class Context:
         self.hub.reload(settings)
 
     def _new_door(self, settings: Settings) -> Door:
-        return Door(settings.limits.connects, settings.limits.handshake_s / 2, self.clock)
+        return Door(settings.limits.connects, settings.limits.handshake_s, self.clock)

@@ -13,7 +13,6 @@ from notifyd.errors import NotifydError
 from notifyd.policy.token_bucket import TokenBucket
 from notifyd.settings import Rate
 
-
 LEAST_WAIT_S = 0.001
 """Less than this no clock need tell apart."""
 

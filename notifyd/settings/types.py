@@ -162,7 +162,7 @@ class Rate(_Section, frozen=True, kw_only=True):
 class LimitSettings(_Section, frozen=True, kw_only=True):
     """`[limits]`: what one client, and all together, may use.
 
-    `connects` paces the clients that come at the same time: they wait for their turn, for half of `handshake` at most.
+    `connects` paces the clients that come at the same time: they wait for their turn, for `handshake` at most.
     """
 
     payload_bytes: Bytes = msgspec.field(name="payload", default=DEFAULT_PAYLOAD_LIMIT_BYTES)
