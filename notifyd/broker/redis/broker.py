@@ -159,8 +159,13 @@ class RedisBroker:
         except BrokerUnavailable:
             if retention.history:
                 raise
-        if local is not None and len(self._local_keys) < LOCAL_KEYS:
-            self._local_keys.remember(local, None, self._clock.monotonic_s())
+        if local is not None:
+            now_s = self._clock.monotonic_s()
+            if self._local_keys.knows(local, now_s):  # another one with this key was under way at the same time
+                self._ordering.leave_out(self.node, sequence)
+                return Accepted(None, scope="node", repeated=True)
+            if len(self._local_keys) < LOCAL_KEYS:
+                self._local_keys.remember(local, None, now_s)
         notification = Notification(topic, data, self._clock.unix_ms(), None, sender, origin)
         self._ordering.deliver_here(notification, self.node, sequence)
         return Accepted(None, scope="node")

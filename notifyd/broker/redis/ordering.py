@@ -139,6 +139,10 @@ class Ordering:
         if not self._repeats.seen(node, sequence) and notification.topic in self._tracks:
             self._receiver.deliver((notification,))
 
+    def leave_out(self, node: str, sequence: int) -> None:
+        """Let nothing come of a message that could not be published; its echo, if it comes, is a repeat."""
+        self._repeats.seen(node, sequence)
+
     def _is_next(self, notification: Notification, position: Position, track: TopicOrder) -> bool:
         """Judge what is not plainly the next message; hold it where something before it is missing."""
         if track.position is None and track.unsure:
