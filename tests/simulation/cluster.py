@@ -24,7 +24,7 @@ from tests.simulation.engine import Engine
 from tests.simulation.keyspace import Hash
 from tests.simulation.network import Network
 from tests.simulation.node import REDIS, SHORT_HISTORY, SimNode, simulated
-from tests.simulation.oracle import Broken, Oracle, Place
+from tests.simulation.oracle import DELAYED, GHOSTS, REUSED, Broken, Oracle, Place
 from tests.simulation.plan import DURABLE, LAST, PLAIN, SHORT, KillRedis, Plan
 from tests.simulation.sim_redis import SimRedis
 
@@ -35,9 +35,6 @@ PRESENCE_S = 21.0
 """The same for presence: a node that died is believed to live for 15 s."""
 
 PROBE_S = 4.0
-
-GHOSTS = "a member that left just before a failover stays"
-REUSED = "an offset lost by a failover is given again after a restart, in the same epoch"
 
 
 @dataclass
@@ -62,9 +59,8 @@ class Cluster:
 
     def __init__(self, plan: Plan, trace: list[str], tolerated: frozenset[str] = frozenset()) -> None:
         self.plan = plan
-        self.tolerated = tolerated
         self.trace = trace
-        self.oracle = Oracle(trio.current_time)
+        self.oracle = Oracle(trio.current_time, tolerated)
         self.oracle.may_lose = plan.may_lose
         self.oracle.keeps = dict.fromkeys(SHORT, SHORT_HISTORY)
         self.network = Network(plan.seed)
@@ -125,7 +121,7 @@ class Cluster:
             for part in (*self.nodes, *self.clients):
                 nursery.start_soon(part.run)
             for step in self.plan.steps:
-                if isinstance(step, KillRedis) and self.plan.may_lose and REUSED in self.tolerated:
+                if isinstance(step, KillRedis) and self.plan.may_lose and REUSED in self.oracle.tolerated:
                     continue
                 await trio.sleep_until(step.at / 1000)
                 self.log("plan", "step", step)
@@ -147,7 +143,8 @@ class Cluster:
         for client in self.clients:
             if not client.is_settled:
                 self.oracle.break_("after the faults everybody is back", f"{client.name}: {client.standing}")
-        self._judge_whole()
+        if not (self.plan.may_split and DELAYED in self.oracle.tolerated):
+            self._judge_whole()
         await self._probe(nursery, self.clients)
         await trio.sleep_until(healed_s + PRESENCE_S)
         await self._judge_presence()
@@ -190,7 +187,7 @@ class Cluster:
                     self.oracle.judge_whole(client.name, topic, newest)
 
     async def _judge_presence(self) -> None:
-        if self.plan.may_lose and GHOSTS in self.tolerated:
+        if self.plan.may_lose and GHOSTS in self.oracle.tolerated:
             return
         for topic in ("room:a", "room:b"):
             present = {client.session for client in self.clients if client.is_settled and topic in client.wanted}

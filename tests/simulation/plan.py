@@ -182,6 +182,11 @@ class Plan:
         kinds = (FailOver,) if self.durable else (FailOver, KillRedis)
         return any(isinstance(step, kinds) for step in self.steps)
 
+    @property
+    def may_split(self) -> bool:
+        """Whether two servers serve at once."""
+        return any(isinstance(step, FailOver) and step.split for step in self.steps)
+
 
 INCIDENTS = 4
 """A minute has so few moments at which anything happens, lest things happen one by one: faults meet messages."""

@@ -3,10 +3,21 @@
 The other simulations do not complain of these: `simulate(plan, tolerated=KNOWN)`.
 """
 
-from tests.simulation.cluster import GHOSTS, REUSED
-from tests.simulation.plan import ClientPlan, FailOver, KillRedis, Plan, Publish, Unsubscribe
+from tests.simulation.oracle import DELAYED, EARLY, GHOSTS, REUSED, UNMARKED
+from tests.simulation.plan import (
+    ClientPlan,
+    CutRedis,
+    FailOver,
+    KillRedis,
+    Move,
+    Plan,
+    Publish,
+    SlowRedis,
+    Subscribe,
+    Unsubscribe,
+)
 
-KNOWN = frozenset({GHOSTS, REUSED})
+KNOWN = frozenset({GHOSTS, REUSED, DELAYED, EARLY, UNMARKED})
 
 FOUND = {
     GHOSTS: Plan(
@@ -23,6 +34,42 @@ FOUND = {
             Publish(12_600, 0, "room:a", 2),
             KillRedis(15_700, 0, tenths=7),
             Publish(17_000, 1, "room:a", 2),
+        ),
+    ),
+    DELAYED: Plan(
+        seed=4294967294,
+        clients=(ClientPlan(topics=("room:b", "short:c")), ClientPlan(topics=("plain:d", "short:c"))),
+        steps=(
+            CutRedis(9_420, 2, silent=True),
+            FailOver(9_502, 0, tenths=12, lag=5, split=1),
+            Publish(9_510, 1, "room:a", pause_ms=150),
+        ),
+        durable=False,
+    ),
+    EARLY: Plan(
+        seed=379218,
+        skews_s=(0.0,),
+        clients=(ClientPlan(topics=("room:a",)), ClientPlan(topics=("room:a",))),
+        steps=(
+            SlowRedis(11_500, 0, tenths=30, delay_ms=50),
+            Publish(11_500, 0, "plain:d", 2, pause_ms=100),
+            Subscribe(11_650, 1, "plain:d"),
+        ),
+    ),
+    UNMARKED: Plan(
+        seed=890,
+        skews_s=(0.0,),
+        clients=(ClientPlan(acknowledges=True, topics=("room:a", "room:b")),),
+        steps=(
+            Publish(8_400, 0, "room:b", 6),
+            Move(8_572, 0, to=1),
+            SlowRedis(20_200, 0, tenths=15, delay_ms=150),
+            Publish(20_350, 0, "short:c", 5),
+            Move(20_421, 0, to=4, silent=True),
+            SlowRedis(26_200, 0, tenths=15, delay_ms=50),
+            Publish(26_207, 0, "room:b", pause_ms=300),
+            Publish(26_220, 0, "room:b"),
+            Move(26_326, 0, to=1),
         ),
     ),
 }
