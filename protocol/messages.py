@@ -135,6 +135,7 @@ class Restored(Struct, frozen=True, omit_defaults=True):
     epoch: str | UnsetType = UNSET
     offset: int | UnsetType = UNSET
     recovered: bool | UnsetType = UNSET
+    scope: Literal["node"] | UnsetType = UNSET
 
 
 class Connected(Struct, tag="connected", tag_field="op", kw_only=True):

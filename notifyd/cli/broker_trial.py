@@ -21,7 +21,8 @@ def try_broker(settings: "BrokerSettings") -> str:
         return "needs no connection"
     problems = trio.run(_problems_of, settings)
     if problems:
-        raise ConfigurationError("configuration", "broker.url", "; ".join(problems))
+        reason = "; ".join(problem.replace(" is backing off: ", " cannot be reached: ") for problem in problems)
+        raise ConfigurationError("configuration", "broker.url", reason)
     return "answers"
 
 

@@ -59,12 +59,15 @@ async def publish_once(topic: str, data: Any, url: str, token: str | None, key: 
     from notifyd.errors import NotifydError
     from protocol.errors import RequestError
 
+    refusal: RequestError | None = None
     try:
-        with trio.fail_after(ANSWER_TIMEOUT_S):
-            async with open_client(url, token, client_name="notifyd publish") as client:
+        async with open_client(url, token, client_name="notifyd publish") as client:
+            with trio.move_on_after(ANSWER_TIMEOUT_S):
                 await wait_connected_once(client, url)
                 return await client.publish(topic, data, key=key)
-    except RequestError as refusal:
-        raise NotifydError(f"notifyd publish: {refusal.code} {refusal.reason}: {refusal.message}") from None
-    except trio.TooSlowError:
-        raise NotifydError(f"notifyd publish: no answer from {url} within {ANSWER_TIMEOUT_S:g} s") from None
+            refusal = client.last_refusal
+    except RequestError as final:
+        refusal = final
+    if refusal is not None:
+        raise NotifydError(f"notifyd publish: {refusal.code} {refusal.reason}: {refusal.message}")
+    raise NotifydError(f"notifyd publish: no answer from {url} within {ANSWER_TIMEOUT_S:g} s")

@@ -22,6 +22,10 @@ STYLES = {
 }
 
 
+PIPED_COLUMNS = 1000
+"""What goes into a file or another program is not cut: it is wider than the longest line."""
+
+
 def tree(
     url: HttpUrlOption = DEFAULT_HTTP_URL,
     api_key: ApiKeyOption = None,
@@ -38,7 +42,10 @@ def tree(
         return
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True).print(render(root, int(time.time() * 1000)))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_COLUMNS
+    console.print(render(root, int(time.time() * 1000)), soft_wrap=True)
 
 
 def fetch_tree(url: str, api_key: str | None) -> "TreeNode":

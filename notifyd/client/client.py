@@ -54,10 +54,12 @@ class Client:
 
     Methods that ask the server wait for a connection and ask again on the next one when it is lost, until they are
     answered or cancelled: bound them with `trio.fail_after` or `trio.move_on_after`. They raise RequestError when the
-    server refuses (a refusal with `retry_after` is waited for instead), and ClientError when no waiting would help.
+    server refuses (one with `retry_after` is waited for instead, and kept as `last_refusal`), and ClientError when no
+    waiting would help.
     """
 
     def __init__(self, options: ClientOptions, session: str | None, token: Token) -> None:
+        self.last_refusal: RequestError | None = None
         self._tokens = TokenSource(token)
         self._session = ClientSession(session, self._read_page, self._acknowledge)
         self._keeper = Keeper(options, self._session, self._tokens)
@@ -197,6 +199,7 @@ class Client:
                 delay_s = retry_delay_s(refusal)
                 if delay_s is None:
                     raise
+                self.last_refusal = refusal
                 await trio.sleep(delay_s)
 
     async def _connection_until(self, deadline_s: float) -> ClientConnection:

@@ -124,6 +124,6 @@ def _keep_acknowledgements(record: SessionRecord, catch_ups: dict[str, CatchUp])
 
 def _restored(standing: Standing) -> Restored:
     if standing.position is None:
-        return Restored()
+        return Restored(scope=UNSET if standing.scope is None else standing.scope)
     recovered = UNSET if standing.recovered is None else standing.recovered
     return Restored(epoch=standing.position.epoch, offset=standing.position.offset, recovered=recovered)

@@ -35,7 +35,7 @@ if history > 0 then
     expire_stream(stream, topic, now, ttl)
   end
   close_topic(meta, topic, now, true)
-else
+elseif redis.call('EXISTS', meta, stream) > 0 then -- only then: a server that refuses writes takes messages all the same
   redis.call('UNLINK', meta, stream) -- a message without position: the positions before it prove nothing any more
 end
 redis.call(verb, channel, 'm' .. epoch .. ':' .. offset .. ':' .. text(now) .. ':' .. packed)
