@@ -4,10 +4,11 @@
         broker = RedisBroker(receiver, settings, node="trial", clock=clock, events=events, servers=simulated.servers)
         await broker.start(services)
 
-It works by any clock: Redis's time is Trio's.
+Redis's time of day is the real one, unless another is given.
 """
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -20,7 +21,6 @@ from notifyd.broker.redis.topology.base import Servers
 from notifyd.broker.redis.topology.linking import Linking
 from notifyd.broker.redis.topology.standalone import StandaloneServers
 from notifyd.events import Events
-from tests.kit.memory_node import UNIX_S
 from tests.simulation.network import Network, RedisStream
 from tests.simulation.node import REDIS
 from tests.simulation.sim_redis import SimRedis
@@ -48,10 +48,12 @@ class Simulated:
 
 
 @asynccontextmanager
-async def open_simulated(events: Events, *, deadline_s: float = 5.0, seed: int = 0) -> AsyncIterator[Simulated]:
+async def open_simulated(
+    events: Events, *, deadline_s: float = 5.0, seed: int = 0, unix_s: Callable[[], float] = time.time
+) -> AsyncIterator[Simulated]:
     """Run a simulated Redis for the length of the block."""
     network = Network(seed)
-    redis = SimRedis(now_us=lambda: int((UNIX_S + trio.current_time()) * 1e6), random=Random(seed))
+    redis = SimRedis(now_us=lambda: int(unix_s() * 1e6), random=Random(seed))
     linking = SimulatedLinking(parse_target(f"redis://{REDIS}"), deadline_s=deadline_s, name="trial", events=events)
     linking.network = network
     async with trio.open_nursery() as nursery:
