@@ -18,8 +18,8 @@ from tests.reliability.line import Line, LineLost
 
 ANYWHERE = Address("127.0.0.1", 0)
 
-
-_callers: list["Caller"] = []
+_lines: list[tuple[Node, Line]] = []
+"""All that clients have open, closed with their node."""
 
 
 class Caller:
@@ -30,7 +30,6 @@ class Caller:
         self.session = ""
         self.pushes: list[dict[str, Any]] = []
         self._id = 0
-        _callers.append(self)
 
     async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """Ask; the answer."""
@@ -64,7 +63,9 @@ class Caller:
 async def opened(node: Node) -> Caller:
     """Open a device link."""
     assert node.device_address is not None
-    return Caller(await Line.open(node.device_address.port, "device"))
+    line = await Line.open(node.device_address.port, "device")
+    _lines.append((node, line))
+    return Caller(line)
 
 
 async def caller(node: Node, **connect: Any) -> Caller:
@@ -89,13 +90,15 @@ def node_settings(url: str, prefix: str, name: str, *policies: TopicPolicy, **se
 async def open_redis_node(
     url: str, prefix: str, name: str, *policies: TopicPolicy, **sections: Any
 ) -> AsyncIterator[Node]:
-    """Run a node for the length of the block, and close every client at its end. None may have hit the barrier."""
+    """Run a node for the length of the block, and close its clients then. None may have hit the barrier."""
     async with open_node(node_settings(url, prefix, name, *policies, **sections), telemetry=Telemetry("error")) as node:
         try:
             yield node
         finally:
-            while _callers:
-                _callers.pop().line.close()
+            for own, line in _lines:
+                if own is node:
+                    line.close()
+            _lines[:] = [each for each in _lines if each[0] is not node]
         assert barrier_hits(node) == 0
 
 
