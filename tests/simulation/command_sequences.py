@@ -63,6 +63,7 @@ KEYS = [
     call("TYPE", any_key),
     options(call("PEXPIRE", any_key, FAR_MS), [b"NX"], [b"XX"], [b"GT"], [b"LT"], [b"what"]),
     call("EXPIRE", any_key, st.sampled_from([b"100", b"0", b"-5", b"x"])),
+    call("EXPIREAT", any_key, st.sampled_from([b"1", b"9000000000", b"x"])),
     call("PERSIST", any_key),
     call("PTTL", any_key),
     call("TTL", any_key),
@@ -101,6 +102,7 @@ SORTED = [
     options(call("ZREVRANGEBYSCORE", key("sorted"), BOUNDS, BOUNDS), [b"WITHSCORES"], LIMIT),
     call("ZREMRANGEBYSCORE", key("sorted"), BOUNDS, BOUNDS),
     options(call("ZRANGE", key("sorted"), INTEGERS, INTEGERS), [b"WITHSCORES"], [b"REV"]),
+    options(call("ZREVRANGE", key("sorted"), INTEGERS, INTEGERS), [b"WITHSCORES"], [b"what"]),
     options(call("ZRANGE", key("sorted"), BOUNDS, BOUNDS, b"BYSCORE"), [b"WITHSCORES"], [b"REV"], LIMIT),
 ]
 STREAMS = [

@@ -171,6 +171,11 @@ def pexpireat(engine: Engine, arguments: list[bytes]) -> Reply:
     return _expire(engine, arguments, 1, 0)
 
 
+@command("expireat", 2, -1)
+def expireat(engine: Engine, arguments: list[bytes]) -> Reply:
+    return _expire(engine, arguments, 1000, 0)
+
+
 @command("persist", 1)
 def persist(engine: Engine, arguments: list[bytes]) -> Reply:
     return int(engine.data.persist(arguments[0]))

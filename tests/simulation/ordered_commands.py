@@ -181,6 +181,13 @@ def zrange(engine: Engine, arguments: list[bytes]) -> Reply:
     return _written(found[max(first, 0) : last + 1] if last >= 0 else [], bool(rest))
 
 
+@command("zrevrange", 3, -1)
+def zrevrange(engine: Engine, arguments: list[bytes]) -> Reply:
+    if any(option.upper() != b"WITHSCORES" for option in arguments[3:]):
+        raise Refusal(SYNTAX)
+    return zrange(engine, [*arguments, b"REV"])
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,10 @@ import hiredis
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
+from notifyd.broker.redis.scripts import FOLDER
 from tests.kit.redis_servers import RedisServer, standalone
 from tests.simulation.command_sequences import SCRIPTS, Request, requests
+from tests.simulation.engine import COMMANDS
 from tests.simulation.sim_redis import Session, SimRedis
 
 NUMBERS_OF_NOW = re.compile(rb"\b1[6-9]\d{11}\b")
@@ -129,3 +131,13 @@ def test_every_command_is_answered_as_redis_does(server: RedisServer, sequence: 
             assert own == answers, request
     finally:
         real.close()
+
+
+def test_every_command_that_the_scripts_use_is_known() -> None:
+    used = {
+        name.lower().encode()
+        for file in FOLDER.glob("*.lua")
+        for name in re.findall(r"redis\.p?call\('(\w+)'", file.read_text(encoding="utf-8"))
+    }
+    assert len(used) > 10
+    assert used <= COMMANDS.keys()
