@@ -68,8 +68,9 @@ async def live(settings: BrokerSettings) -> None:
         broker = RedisBroker(Received(), settings, node="n1", clock=Clock(), events=RecordedEvents())
         await broker.start(services)
         assert await broker.subscribe("a:b", keep) is None
-        for topic, retention in (("a:b", keep), ("a:c", Retention(0, 0.0)), ("a:b", keep)):
-            assert (await broker.publish(topic, 1, retention, key=f"key of {topic}")).scope is None
+        none = Retention(0, 0.0)
+        for topic, retention in (("a:b", keep), ("a:c", none), ("a:d", keep), ("a:d", none), ("a:b", keep)):
+            assert (await broker.publish(topic, 1, retention, key=f"key of {topic} {retention.history}")).scope is None
         assert len((await broker.history("a:b", "earliest", 10, Retention(10, 30.0))).messages) == 1
         await broker.join("a:b", member, announce=True)
         assert await broker.presence("a:b") == [member]

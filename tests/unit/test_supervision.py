@@ -1,6 +1,7 @@
 """The supervision tree: starting, failing, backing off, stopping, and the picture of it."""
 
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -136,7 +137,7 @@ async def test_a_launched_service_is_tried_again_from_its_first_failure_on(
         assert branch.snapshot().children[0].state is ConnectionState.CONNECTED
         await branch.stop("link")
         assert branch.snapshot().children == ()
-    waits = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(attempts)]
     assert all(0.1 * 2**number <= wait <= 0.1 * 2**number + 0.1 for number, wait in enumerate(waits[:4]))
     assert all(1.0 <= wait <= 2.0 for wait in waits[-3:])
     assert len(set(waits[-3:])) == 3
