@@ -72,6 +72,7 @@ async def test_of_two_nodes_that_resume_a_session_at_once_one_has_it(redis_url: 
                         nursery.start_soon(_resume, rival, session, codes, nursery)
             assert list(codes.values()) == [4100]
             (winner,) = set(rivals) - set(codes)
+            assert (await winner.ask("ping"))["op"] == "pong"
         await trio.sleep(GRACE_S + 0.5)
         assert await watcher.heard() == []
         for topic in TOPICS:

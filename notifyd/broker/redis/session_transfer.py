@@ -35,12 +35,19 @@ class SessionTransfer:
         taken = await self._sessions.take(session, user)
         if taken is None:
             return None
-        self._membership.take_back(session)
         record, owner = taken
-        if owner is None:
-            return record
-        self._receiver.take_over(session)  # what still lives here was taken by the other node, unheard
-        answer = await self._control.ask(owner, {"op": "take_over", "session": session}, TAKE_OVER_S)
+        if owner is not None:
+            # What still lives here had been taken unheard: its connection ends, but its member goes on and leaves late.
+            self._membership.give_up(session)
+            self._receiver.take_over(session)
+            record = await self._newest(record, owner)
+        self._membership.take_back(session)
+        return record
+
+    async def _newest(self, record: SessionRecord, owner: str) -> SessionRecord:
+        """Return the record that the node which had a session until now gives up; where it gives none, the store's."""
+        message = {"op": "take_over", "session": record.session, "claim": self._sessions.claim(record.session)}
+        answer = await self._control.ask(owner, message, TAKE_OVER_S)
         newest = None if answer is None else answer.get("record")
         try:
             return record if newest is None else msgspec.convert(newest, SessionRecord)
@@ -67,6 +74,8 @@ class SessionTransfer:
 
     def _give_up(self, message: dict[str, Any]) -> dict[str, Any]:
         session = SessionId(message["session"])
+        if message["claim"] < self._sessions.claim(session):  # this node has taken it back since
+            return {"record": None}
         self._membership.give_up(session)
         record = self._receiver.take_over(session)
         return {"record": None if record is None else msgspec.to_builtins(record)}

@@ -49,7 +49,7 @@ class RedisSessions:
         self._sweep_at = CLAIMS_BETWEEN_SWEEPS
 
     def claim(self, session: str) -> int:
-        """Tell when this node took a session that it has (Redis's ms); 0 where it began here."""
+        """Tell when this node took a session that it has (us by Redis's clock); 0 where it began here."""
         return self._claims.get(session, (0, 0.0))[0]
 
     def _keep_claim(self, session: SessionId, claim: int, ttl_s: float) -> None:
@@ -83,8 +83,8 @@ class RedisSessions:
         answer = await self._servers.evaluate(self._take, [self._names.session(session)], (self._node, user))
         if answer is None:
             return None
-        packed, owner, taken_ms = answer
-        self._keep_claim(session, taken_ms, UNSAVED_S)
+        packed, owner, taken_us = answer
+        self._keep_claim(session, taken_us, UNSAVED_S)
         try:
             record = _unpack(session, user, packed)
         except msgspec.DecodeError:  # some other version's

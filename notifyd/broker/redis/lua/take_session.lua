@@ -1,7 +1,7 @@
 -- Makes a node the owner of a user's session.
 --
 -- KEYS: the session (save_session.lua). ARGV: the node, user, and what the server is (topic.lua).
--- Answers the record, who owned it and the time (ms); nothing where it is not known, or another user's, whose it then
+-- Answers the record, who owned it and the time (us); nothing where it is not known, or another user's, whose it then
 -- stays.
 
 local owner, user, record = unpack(redis.call('HMGET', KEYS[1], 'o', 'u', 'r'))
@@ -10,4 +10,4 @@ if user ~= ARGV[2] then
 end
 redis.call('HSET', KEYS[1], 'o', ARGV[1])
 local time = redis.call('TIME')
-return {record, owner, time[1] * 1000 + math.floor(time[2] / 1000)}
+return {record, owner, time[1] * 1000000 + time[2]}

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -9,6 +10,7 @@ import trio
 from notifyd.broker.base import SessionRecord
 from notifyd.broker.redis import membership, sessions
 from notifyd.model import SessionId
+from protocol.errors import CloseCode
 from protocol.messages import Member
 from protocol.position import Position
 from tests.kit.memory_node import policy
@@ -90,6 +92,22 @@ async def test_a_node_that_starts_anew_joins_after_one_that_had_taken_the_sessio
             assert await broker.load_session(SESSION, "ada") is not None
             await broker.join("a:b", ADA, announce=True)
             assert [entry.node for entry in await one.broker._membership._presence._entries("a:b")] == [broker.node]
+
+
+async def test_a_takeover_that_was_overtaken_itself_closes_nothing(redis_url: str, redis_prefix: str) -> None:
+    async with pair(redis_url, redis_prefix) as (one, two):
+        ada = one.subscriber("ada", "s")
+        asked: list[dict[str, Any]] = []
+        give_up = one.broker._control.handlers["take_over"]
+        one.broker._control.handlers["take_over"] = asked.append  # type: ignore[assignment]
+        assert await two.broker.load_session(SESSION, "ada") is not None  # its question is still on its way ...
+        assert await one.broker.load_session(SESSION, "ada") is not None
+        assert give_up(asked[0]) == {"record": None}
+        assert ada.ended == [CloseCode.REPLACED]  # by the takeover of its own node: it was the other one's by then
+        winner = one.subscriber("ada", "s")
+        assert give_up(asked[0]) == {"record": None}
+        assert winner.ended == []
+        assert await one.broker.save_session(record(), 60.0)
 
 
 async def test_what_is_known_of_sessions_is_forgotten(
