@@ -144,6 +144,9 @@ class Hub:
     async def restored(self, subscriber: Subscriber) -> None:
         """Note that all of a resumed session is subscribed again that its client may have; it is gone from the rest."""
         restoring, subscriber.restoring = subscriber.restoring or {}, None
+        self.sessions.changed(
+            subscriber
+        )  # saved at once, also without topics, it shows whether it is still this node's
         await self._leave_all(subscriber, restoring.keys() - subscriber.subscriptions.keys())
 
     def new_session(self) -> SessionId:

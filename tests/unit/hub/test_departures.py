@@ -174,3 +174,13 @@ class TestASessionThatMayBeAnotherNodesByNow:
             await trio.sleep(1)
             assert ada.ended == [CloseCode.REPLACED]
             assert bob.ended == []
+
+    async def test_one_that_was_resumed_without_topics_learns_it_too(self, autojump_clock: MockClock) -> None:
+        async with open_hub() as hub_kit:
+            hub_kit.broker.is_shared = True
+            hub_kit.broker.lost_sessions.add(SessionId("s"))
+            ada = hub_kit.subscriber("ada", "s")
+            ada.subscriber.restoring = {}
+            await hub_kit.hub.restored(ada.subscriber)
+            await trio.sleep(1)
+            assert ada.ended == [CloseCode.REPLACED]
