@@ -67,6 +67,7 @@ class Oracle:
         self.lost: set[Any] = set()
         self.may_lose = False
         self.keeps: dict[str, int] = {}
+        self._ever: dict[tuple[str, Place], Any] = {}
         self._meanings: dict[tuple[str, Place], Any] = {}
         self._accepted_data: dict[tuple[str, Any], Place] = {}
         self._listening: dict[tuple[str, str], Listening] = {}
@@ -85,6 +86,7 @@ class Oracle:
         if earlier is not None and data not in self.lost:
             self.break_("a message with a key is accepted once", f"{data!r} on {topic}: {earlier}, then {place}")
         self._accepted_data[topic, data] = place
+        self._ever[topic, place] = data
         self.accepted[topic][place] = data
 
     def lose(self, topic: str, kept: dict[Place, Any]) -> None:
@@ -227,7 +229,7 @@ class Oracle:
         """Go past the client's own messages that it does not want to hear: they may be left out."""
         while one.last is not None and one.last[0] == place[0] and one.last[1] + 1 < place[1]:
             following = (one.last[0], one.last[1] + 1)
-            if self.accepted[one.topic].get(following) not in one.unechoed:
+            if self._ever.get((one.topic, following)) not in one.unechoed:
                 return
             one.last = following
 
