@@ -104,13 +104,24 @@ class Traffic:
 
     async def _wait_all_have_what_is_acknowledged(self, seconds: float) -> None:
         for topic in self.topics:
-            acknowledged = max(self._acknowledged(self._publishers_of(topic)), key=lambda ack: ack.when_s, default=None)
-            if acknowledged is None:
+            goal = self._newest_acknowledged(topic)
+            if goal is None:
                 continue
-            goal = acknowledged.position
             for witness in self._witnesses_of(topic):
-                reached = partial(_has_reached, witness, goal)
+                reached = partial(self._is_whole, witness, goal)
                 await self._wait(reached, f"{witness.name}, closed with {witness.codes}, is not at {goal}", seconds)
+
+    def _newest_acknowledged(self, topic: str) -> Position | None:
+        acknowledged = self._acknowledged(self._publishers_of(topic))
+        newest = max(acknowledged, key=lambda ack: ack.when_s, default=None)
+        return None if newest is None else newest.position
+
+    def _is_whole(self, witness: Witness, goal: Position) -> bool:
+        """Whether it has come to its goal; to the newest one, where the epoch of its goal has ended meanwhile."""
+        newest = self._newest_acknowledged(witness.topic)
+        if newest is not None and newest.epoch != goal.epoch:
+            goal = newest
+        return _has_reached(witness, goal)
 
     # --- the history --------------------------------------------------------------------------------------------------
 
