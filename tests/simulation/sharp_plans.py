@@ -67,16 +67,19 @@ SHARP = {
         ),
     ),
     "do not buffer between history and live": Plan(
+        seed=187,
         skews_s=(0.0,),
         clients=(
-            ClientPlan(topics=("room:a", "short:c")),
-            ClientPlan(topics=("plain:d", "room:a", "room:b", "short:c")),
+            ClientPlan(encoding="msgpack", topics=("short:c",)),
+            ClientPlan(topics=("short:c",)),
+            ClientPlan(topics=("plain:d",)),
+            ClientPlan(topics=("short:c",)),
         ),
         steps=(
-            SlowRedis(15000, 1, tenths=15, delay_ms=150),
-            Publish(15000, 2, topic="room:a", count=3, pause_ms=100),
-            Publish(15002, 1, topic="room:a", pause_ms=300),
-            Move(15005, 1, to=1),
+            SlowRedis(600, 3, tenths=30, delay_ms=20),
+            Publish(600, 4, topic="room:a", pause_ms=5),
+            Subscribe(600, 3, topic="room:a"),
+            Publish(601, 1, topic="room:a"),
         ),
     ),
     "let the old node remove a moved member": Plan(
