@@ -1,6 +1,17 @@
 """Plans that are sharp: each is whole by itself, and falls to one mutation. Found by chance, shrunk, kept."""
 
-from tests.simulation.plan import ClientPlan, ClogRedis, FailOver, KillNode, Move, Plan, Publish, SlowRedis, StallRedis
+from tests.simulation.plan import (
+    ClientPlan,
+    ClogRedis,
+    FailOver,
+    KillNode,
+    Move,
+    Plan,
+    Publish,
+    SlowRedis,
+    StallRedis,
+    Subscribe,
+)
 
 SHARP = {
     "acknowledge before append": Plan(
