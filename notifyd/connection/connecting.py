@@ -62,7 +62,7 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         identity=identity,
     )
     if record is not None:
-        subscriber.restoring = dict(record.positions)
+        subscriber.restoring, subscriber.acknowledged = dict(record.positions), record.acknowledged
     connection.enter(identity, subscriber)
     catch_ups = await _subscribe_all(connection, subscriber, _wanted(request, record, topics))
     if record is not None:

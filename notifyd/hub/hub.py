@@ -159,7 +159,8 @@ class Hub:
         Where the broker is away what it should know is lost, and logged.
         """
         record, topics = record_of(subscriber), _present_in(subscriber)
-        subscriber.restoring = record.positions  # until the broker has it: its client may be back sooner
+        # Until the broker has it: its client may be back sooner.
+        subscriber.restoring, subscriber.acknowledged = record.positions, record.acknowledged
         for topic in list(subscriber.subscriptions):
             self.recovery.close(subscriber, topic)
         try:
@@ -251,7 +252,8 @@ def _present_in(subscriber: Subscriber) -> set[str]:
 def record_of(subscriber: Subscriber) -> SessionRecord:
     """Write down what a subscriber would need to go on elsewhere."""
     unsent = subscriber.outbox.first_unsent()
-    positions, subscriptions = dict(subscriber.restoring or {}), subscriber.subscriptions
-    positions |= {name: one.resume_position(unsent.get(name)) for name, one in subscriptions.items()}
-    acknowledged = frozenset(name for name, one in subscriptions.items() if one.acknowledged is not None)
-    return SessionRecord(subscriber.session, subscriber.user, positions, acknowledged)
+    restoring, subscriptions = subscriber.restoring or {}, subscriber.subscriptions
+    positions = restoring | {name: one.resume_position(unsent.get(name)) for name, one in subscriptions.items()}
+    acknowledged = {name for name, one in subscriptions.items() if one.acknowledged is not None}
+    acknowledged |= {name for name in restoring.keys() & subscriber.acknowledged if positions[name] == restoring[name]}
+    return SessionRecord(subscriber.session, subscriber.user, positions, frozenset(acknowledged))

@@ -93,7 +93,8 @@ class Subscriber:
     """A connected session as the hub sees it; `end` closes its connection with a code and a message for people.
 
     `identity` is what its token says. `restoring` are the topics of a resumed session that are not subscribed yet, with
-    the positions to go on from. `replaced` says that another connection, here or on another node, has the session now.
+    the positions to go on from, and `acknowledged` those of them whose client acknowledged it. `replaced` says that
+    another connection, here or on another node, has the session now.
     """
 
     session: SessionId
@@ -104,6 +105,7 @@ class Subscriber:
     identity: Identity | None = None
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     restoring: dict[str, Position | None] | None = None
+    acknowledged: frozenset[str] = frozenset()
     replaced: bool = False
 
     def replace(self) -> None:

@@ -21,7 +21,6 @@ GHOSTS = "a member that left just before a failover stays"
 REUSED = "an offset lost by a failover is given again after a restart, in the same epoch"
 DELAYED = "a node whose commands reach the new server last misses messages until the next one comes"
 EARLY = "a message without history comes before the subscription is answered"
-UNMARKED = "a session resumed while it is saved or restored forgets that its positions were acknowledged"
 """Weaknesses of the product that can be tolerated; see tests/simulation/weaknesses.py."""
 
 
@@ -143,7 +142,6 @@ class Oracle:
     ) -> None:
         """A topic in `connected` of a resumed session; `since` is the position the client gave, None: the server's."""
         known = one.last
-        acked = None if UNMARKED in self.tolerated else acked
         one.is_open, one.replayed_from, one.owed_gap = True, None, None
         if told is None or known is None:
             one.last = None if recovered else told

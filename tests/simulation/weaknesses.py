@@ -3,13 +3,12 @@
 The other simulations do not complain of these: `simulate(plan, tolerated=KNOWN)`.
 """
 
-from tests.simulation.oracle import DELAYED, EARLY, GHOSTS, REUSED, UNMARKED
+from tests.simulation.oracle import DELAYED, EARLY, GHOSTS, REUSED
 from tests.simulation.plan import (
     ClientPlan,
     CutRedis,
     FailOver,
     KillRedis,
-    Move,
     Plan,
     Publish,
     SlowRedis,
@@ -17,7 +16,7 @@ from tests.simulation.plan import (
     Unsubscribe,
 )
 
-KNOWN = frozenset({GHOSTS, REUSED, DELAYED, EARLY, UNMARKED})
+KNOWN = frozenset({GHOSTS, REUSED, DELAYED, EARLY})
 
 FOUND = {
     GHOSTS: Plan(
@@ -54,22 +53,6 @@ FOUND = {
             SlowRedis(11_500, 0, tenths=30, delay_ms=50),
             Publish(11_500, 0, "plain:d", 2, pause_ms=100),
             Subscribe(11_650, 1, "plain:d"),
-        ),
-    ),
-    UNMARKED: Plan(
-        seed=890,
-        skews_s=(0.0,),
-        clients=(ClientPlan(acknowledges=True, topics=("room:a", "room:b")),),
-        steps=(
-            Publish(8_400, 0, "room:b", 6),
-            Move(8_572, 0, to=1),
-            SlowRedis(20_200, 0, tenths=15, delay_ms=150),
-            Publish(20_350, 0, "short:c", 5),
-            Move(20_421, 0, to=4, silent=True),
-            SlowRedis(26_200, 0, tenths=15, delay_ms=50),
-            Publish(26_207, 0, "room:b", pause_ms=300),
-            Publish(26_220, 0, "room:b"),
-            Move(26_326, 0, to=1),
         ),
     ),
 }

@@ -67,12 +67,15 @@ class TestASessionThatIsJustBeingSaved:
 
     async def test_is_given_up_whole(self, autojump_clock: MockClock) -> None:
         async with watched() as (node, _, first):
+            await node.hub.publish("a:1", 1)
+            await first.ask("ack", topic="a:1", offset=1)
             node.broker.pause("save_session")
             first.stream.end()
             await node.broker.waiting("save_session")
             record = node.hub.take_over(SessionId(first.session))
             assert record is not None
             assert set(record.positions) == set(TOPICS)
+            assert record.acknowledged == {"a:1"}
 
 
 @asynccontextmanager
@@ -136,6 +139,23 @@ class TestTakingOverOnTheSameNode:
             await first.end()
             await node.sleep(1)
             assert sorted(await heard(watcher)) == [("left", "a:2"), ("left", "a:3")]
+
+
+class TestASessionThatIsBeingRestored:
+    async def test_is_given_up_with_what_was_acknowledged(self, autojump_clock: MockClock) -> None:
+        async with watched() as (node, _, first):
+            for topic in TOPICS:
+                await node.hub.publish(topic, 1)
+                await first.ask("ack", topic=topic, offset=1)
+            second = await node.client("device")
+            node.broker.pause("history")
+            await second.send({"op": "connect", "id": 1, "session": first.session})
+            await node.broker.waiting("history")
+            record = node.hub.take_over(SessionId(first.session))
+            assert record is not None
+            assert record.acknowledged == set(TOPICS)
+            assert {position.offset for position in record.positions.values() if position} == {1}
+            node.broker.resume("history")
 
 
 class TestASessionThatMayBeAnotherNodesByNow:
