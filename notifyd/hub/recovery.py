@@ -176,7 +176,8 @@ class CatchUp:
         return self.release(tell_gap=False)
 
     async def _read(self, since: Since) -> Page:
-        self.subscription.buffer = []
+        if self.subscription.buffer is None:
+            self.subscription.buffer = []
         self._page = await self._broker.history(self.subscription.topic.name, since, PAGE_MESSAGES, self._retention)
         return self._page
 

@@ -32,7 +32,7 @@ class Subscription:
         self.subscriber = subscriber
         self.live = False
         self.replayed = False
-        self.buffer: list[Delivery | Lost] | None = None
+        self.buffer: list[Delivery | Lost] | None = []
         self.sent: Position | None = None
         self.acknowledged: Position | None = None
         self.replay: trio.CancelScope | None = None

@@ -12,6 +12,7 @@ import trio
 from redis.exceptions import NoScriptError, RedisError
 from redis.typing import EncodableT
 
+from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.scripts import Script
 from notifyd.errors import BrokerUnavailable
 
@@ -81,6 +82,16 @@ class LuaServer:
         self.previous_replication_id = "" if set(str(previous)) == {"0"} else str(previous)
         syncs = self.client.config_get("appendfsync")["appendfsync"]
         self.is_durable = bool(self.client.info("persistence")["aof_enabled"]) and syncs == "always"
+
+
+    def beat(self, names: Names) -> None:
+        """Say that a node lives, as one does that has just connected; in a Cluster another server hears that."""
+        if self.client.info("cluster")["cluster_enabled"]:
+            return
+        keys = (names.nodes(), names.node_info())
+        what_it_is = (self.replication_id, self.previous_replication_id, int(self.is_durable))
+        script = Script("heartbeat", prelude="topic")
+        self.client.eval(script.text, len(keys), *keys, "node", 15_000, b"", *what_it_is)  # type: ignore[arg-type]
 
 
 class Feed:

@@ -24,8 +24,8 @@ from tests.simulation.engine import Engine
 from tests.simulation.keyspace import Hash
 from tests.simulation.network import Network
 from tests.simulation.node import REDIS, SHORT_HISTORY, SimNode, simulated
-from tests.simulation.oracle import DELAYED, GHOSTS, REUSED, Broken, Oracle, Place
-from tests.simulation.plan import DURABLE, LAST, PLAIN, SHORT, KillRedis, Plan
+from tests.simulation.oracle import Broken, Oracle, Place
+from tests.simulation.plan import DURABLE, LAST, PLAIN, SHORT, Plan
 from tests.simulation.sim_redis import SimRedis
 
 BACK_S = 12.0
@@ -57,10 +57,10 @@ class Outcome:
 class Cluster:
     """Nodes, clients, their Redis and the network between."""
 
-    def __init__(self, plan: Plan, trace: list[str], tolerated: frozenset[str] = frozenset()) -> None:
+    def __init__(self, plan: Plan, trace: list[str]) -> None:
         self.plan = plan
         self.trace = trace
-        self.oracle = Oracle(trio.current_time, tolerated)
+        self.oracle = Oracle(trio.current_time)
         self.oracle.may_lose = plan.may_lose
         self.oracle.keeps = dict.fromkeys(SHORT, SHORT_HISTORY)
         self.network = Network(plan.seed)
@@ -121,8 +121,6 @@ class Cluster:
             for part in (*self.nodes, *self.clients):
                 nursery.start_soon(part.run)
             for step in self.plan.steps:
-                if isinstance(step, KillRedis) and self.plan.may_lose and REUSED in self.oracle.tolerated:
-                    continue
                 await trio.sleep_until(step.at / 1000)
                 self.log("plan", "step", step)
                 nursery.start_soon(acts.play, step)
@@ -143,8 +141,7 @@ class Cluster:
         for client in self.clients:
             if not client.is_settled:
                 self.oracle.break_("after the faults everybody is back", f"{client.name}: {client.standing}")
-        if not (self.plan.may_split and DELAYED in self.oracle.tolerated):
-            self._judge_whole()
+        self._judge_whole()
         await self._probe(nursery, self.clients)
         await trio.sleep_until(healed_s + PRESENCE_S)
         await self._judge_presence()
@@ -187,8 +184,6 @@ class Cluster:
                     self.oracle.judge_whole(client.name, topic, newest)
 
     async def _judge_presence(self) -> None:
-        if self.plan.may_lose and GHOSTS in self.oracle.tolerated:
-            return
         for topic in ("room:a", "room:b"):
             present = {client.session for client in self.clients if client.is_settled and topic in client.wanted}
             for client in self.clients:
@@ -197,15 +192,12 @@ class Cluster:
                     self.oracle.judge_presence(client.name, topic, told, present)
 
 
-def simulate(plan: Plan, patch: Callable[[], Any] | None = None, tolerated: frozenset[str] = frozenset()) -> Outcome:
-    """Play a plan. `patch` may return a context manager that spoils the product meanwhile.
-
-    `tolerated` are weaknesses of the product that are known: no complaint is made of them.
-    """
+def simulate(plan: Plan, patch: Callable[[], Any] | None = None) -> Outcome:
+    """Play a plan. `patch` may return a context manager that spoils the product meanwhile."""
     trace: list[str] = []
 
     async def main() -> list[Broken]:
-        cluster = Cluster(plan, trace, tolerated)
+        cluster = Cluster(plan, trace)
         with simulated(cluster.network, plan.seed):
             await cluster.run()
         return cluster.oracle.broken

@@ -17,13 +17,6 @@ Place = tuple[str, int]
 """An epoch and an offset."""
 
 
-GHOSTS = "a member that left just before a failover stays"
-REUSED = "an offset lost by a failover is given again after a restart, in the same epoch"
-DELAYED = "a node whose commands reach the new server last misses messages until the next one comes"
-EARLY = "a message without history comes before the subscription is answered"
-"""Weaknesses of the product that can be tolerated; see tests/simulation/weaknesses.py."""
-
-
 class Broken(NamedTuple):
     """A broken promise: which, when (virtual seconds), and what happened."""
 
@@ -58,8 +51,7 @@ class Listening:
 class Oracle:
     """Collects what is told; `broken` are the promises that were broken so far."""
 
-    def __init__(self, now_s: Callable[[], float] = lambda: 0.0, tolerated: frozenset[str] = frozenset()) -> None:
-        self.tolerated = tolerated
+    def __init__(self, now_s: Callable[[], float] = lambda: 0.0) -> None:
         self._now_s = now_s
         self.broken: list[Broken] = []
         self.accepted: dict[str, dict[Place, Any]] = defaultdict(dict)
@@ -157,7 +149,7 @@ class Oracle:
         elif since is not None:
             self._judge_continuity(one, since, told)
             one.last = since
-        elif acked is not None:
+        elif acked is not None and acked[0] == told[0]:
             one.replayed_from = acked
         elif told != known:
             one.last = None  # it may go on after what was sent last: only the server knows
@@ -187,7 +179,7 @@ class Oracle:
         one = self.listening(client, topic)
         if not self._attempts[data]:
             self.break_("nothing is made up", f"{client} got {data!r} on {topic}")
-        if not one.is_open and not (place is None and EARLY in self.tolerated):
+        if not one.is_open:
             self.break_("nothing comes after unsubscribed", f"{one} got {place} {data!r}")
         if place is None:
             self._deliver_once(client, topic, data)

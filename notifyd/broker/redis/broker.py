@@ -95,6 +95,7 @@ class RedisBroker:
             events,
         )
         self._sessions = SessionTransfer(sessions, self._control, self._membership, receiver)
+        servers.on_up(self._reach_again)
         self._sequence = itertools.count(1)
         self._local_keys = Keys(LOCAL_KEYS)
         self._control.handlers["revoke"] = self._revoke_here
@@ -220,6 +221,11 @@ class RedisBroker:
                 self._events.count("malformed_arrivals")
                 self._events.log("warning", "malformed_arrival", error=str(error))
         self._ordering.take(arrivals)
+
+    def _reach_again(self) -> None:
+        """Commands reach a server again, perhaps another one: what was read meanwhile, or stands there, may be old."""
+        self._ordering.recheck([*self._topics.values()])
+        self._membership.missed()
 
     def _recheck(self, channels: Sequence[str]) -> None:
         if self._names.control() in channels:

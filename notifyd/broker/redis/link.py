@@ -58,8 +58,9 @@ class Link:
     """A connection to one server, made anew each time `run` is called.
 
     `is_up` says that it is connected and greeted; `server` is what the last greeting or keepalive told, `why_down` what
-    ended the last connection. `on_pushes` gets the pushes of one read together, in order; it is synchronous, and never
-    raises. `deadline_s` is the time a reply may take: a server that needs longer is taken for dead.
+    ended the last connection. `on_pushes` gets the pushes of one read together, in order; `on_up` is called when the
+    link has come up. Both are synchronous, and never raise. `deadline_s` is the time a reply may take: a server that
+    needs longer is taken for dead.
 
     Everything that asks raises BrokerUnavailable at once while the link is down or full, and when the connection ends
     before the reply: then the command may have been carried out. Errors of the server are raised as
@@ -78,6 +79,7 @@ class Link:
         deadline_s: float,
         events: Events,
         on_pushes: Callable[[list[list[Any]]], None] = ignore,
+        on_up: Callable[[], None] | None = None,
         most_commands: int = MOST_COMMANDS,
         most_bytes: int = MOST_BYTES,
     ) -> None:
@@ -90,6 +92,7 @@ class Link:
         self._deadline_s = deadline_s
         self._events = events
         self._on_pushes = on_pushes
+        self._on_up = on_up
         self._bounds = (most_commands, most_bytes)
         self._replies = self._no_replies()
         self._scope: trio.CancelScope | None = None
@@ -230,6 +233,8 @@ class Link:
         version = ".".join(map(str, self.server.version)) if self.server else ""
         self._events.log("info", "broker_link_up", link=self.name, version=version)
         task_status.started()
+        if self._on_up is not None:
+            self._on_up()
 
     async def _read(self, stream: trio.abc.Stream, replies: ReplyQueue) -> None:
         while True:

@@ -156,7 +156,7 @@ class Membership:
             task_status.started()
 
     def missed(self) -> None:
-        """Take note that what was told to all nodes may not have come here: it is read again."""
+        """Take note that this node and the store may know different things: what stands there is compared."""
         self.is_informed = False
         self._hurry.set()
 
@@ -189,25 +189,34 @@ class Membership:
         if self._connected_since_s == inf or not beat.known:
             self._connected_since_s = now_s
             self.is_informed = False
-            for place, wish in self._here.items():
-                if place not in self._pending:
-                    self._pending[place] = wish
-            self._work.set()
         if not self.is_informed:
-            await self._learn_revocations()
+            await self._make_good()
         if now_s - self._connected_since_s >= PRUNE_AFTER_S:
             for node in beat.expired:
                 await self._bury(node)
         self._given_up = {session: until_s for session, until_s in self._given_up.items() if until_s > now_s}
 
-    async def _learn_revocations(self) -> None:
+    async def _make_good(self) -> None:
+        """Put right what this node and the store may know differently: revocations, and who is present here."""
         self.is_informed = True
         try:
             for revocation in await self._revocations.all():
                 self._receiver.revoke_here(revocation)
+            for place, wish in self._here.items():
+                self._pending.setdefault(place, wish)
+            await self._find_ghosts()
         except BaseException:
             self.is_informed = False
             raise
+        finally:
+            self._work.set()
+
+    async def _find_ghosts(self) -> None:
+        """Find members that left this node though the store has them: a server that was promoted may not know."""
+        for topic, member, announce in await self._presence.here():
+            place = (topic, member.session)
+            if place not in self._here and place not in self._pending:
+                self._pending[place] = Wish(member, announce, present=False)
 
     async def _bury(self, node: str) -> None:
         """Remove a dead node's members, then the node; several nodes may do so at once, each part is done by one."""

@@ -61,7 +61,7 @@ class RedisNodes:
         self._keys = (names.nodes(), names.node_info())
         self._info = _encode(info or NodeInfo(node, 0))
         self._ttl_ms = round(ttl_s * 1000)
-        self._heartbeat = Script("heartbeat")
+        self._heartbeat = Script("heartbeat", prelude="topic")
         self._alive = Script("alive")
         self._bury = Script("bury_node")
 

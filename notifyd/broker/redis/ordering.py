@@ -66,6 +66,7 @@ class Ordering:
         self._repeats = Deduplication()
         self._broken: dict[str, None] = {}
         self._work = trio.lowlevel.ParkingLot()
+        self._back = trio.Event()
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -99,6 +100,8 @@ class Ordering:
 
     def recheck(self, topics: Iterable[str]) -> None:
         """Compare topics with their history: their connection was lost, and with it perhaps messages."""
+        self._back.set()
+        self._back = trio.Event()
         for topic in topics:
             track = self._tracks.get(topic)
             if track is None or not track.retention.history:
@@ -201,7 +204,8 @@ class Ordering:
             except BrokerUnavailable as failure:
                 if self._tracks.get(topic) is track:
                     self._broken[topic] = None
-                await trio.sleep(failure.retry_after_s)
+                with trio.move_on_after(failure.retry_after_s):
+                    await self._back.wait()
             finally:
                 track.repairing = False
 

@@ -13,6 +13,7 @@ from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.envelope import pack_change
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.nodes import NODE_TTL_S
+from notifyd.broker.redis.parallel import for_each
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
 from protocol.messages import Joined, Left, Member
@@ -101,6 +102,18 @@ class RedisPresence:
         entries = [entry for entry in await self._entries(topic) if entry.node in alive_nodes]
         entries.sort(key=lambda entry: (entry.since_ms, entry.serial))
         return [Member(user=entry.user, session=entry.session, since=entry.since_ms) for entry in entries]
+
+    async def here(self) -> list[tuple[str, Member, bool]]:
+        """Tell who stands there as a member on this node: topic, member, and whether the topic is told of changes."""
+        members = self._names.members(self._node)
+        topics = [topic.decode() for topic in _bytes(await client_at(self._servers, members).smembers(members))]
+        found = zip(topics, await for_each(self._entries, topics), strict=True)
+        return [
+            (topic, Member(user=entry.user, session=entry.session, since=entry.since_ms), entry.announced)
+            for topic, entries in found
+            for entry in entries
+            if entry.node == self._node
+        ]
 
     async def prune(self, node: str) -> bool:
         """Remove all members of a dead node and announce that they left.

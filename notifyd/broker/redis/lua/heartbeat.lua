@@ -1,17 +1,16 @@
 -- Says that a node lives, and tells of the others.
 --
 -- KEYS: the nodes with their times of expiry, what they tell of themselves.
--- ARGV: the node, how long it lives without a further beat (ms), what it tells of itself, and what the server is (topic.lua).
+-- ARGV: the node, how long it lives without a further beat (ms), what it tells of itself, and what the server is
+-- (topic.lua), which is noted before it can restart.
 -- Answers 1 where the node was alive until now, those that live, and those that have been dead for as long again.
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local node, ttl = ARGV[1], tonumber(ARGV[2])
 
-local function text(number)
-  return string.format('%.0f', number)
+if not info_says('cluster', 'cluster_enabled:1') then
+  note_server(string.match(KEYS[1], '^(.*):{nodes}$'), ARGV[4], ARGV[5], ARGV[6])
 end
-
 local expires = redis.call('ZSCORE', KEYS[1], node)
 local known = expires and tonumber(expires) > now
 redis.call('ZADD', KEYS[1], text(now + ttl), node)

@@ -33,12 +33,33 @@ local function info_says(section, line)
   return string.find(redis.call('INFO', section), line, 1, true) ~= nil
 end
 
+-- Takes note of the server's id among those of which it has every write: the set PREFIX:complete, which begins anew when
+-- it was promoted, or restarted with a loss. A server does not remember by itself that it was promoted before it
+-- restarted. Returns the set's name.
+local function note_server(prefix, id, previous, durable)
+  local complete = prefix .. ':complete'
+  if redis.call('SISMEMBER', complete, id) == 0 then
+    if previous ~= '' or durable ~= '1' then
+      redis.call('UNLINK', complete)
+    end
+    redis.call('SADD', complete, id)
+  end
+  return complete
+end
+
 -- Whether this server, whose id is not that of the last write, may lack messages that were acknowledged. It may when
 -- that write was before it was promoted, or before it restarted, from a dump or from an append-only file that is not
 -- synchronized with every write. It does not when it is `durable`, when it changed its id because its last replica left
 -- an hour ago, or when the topic came whole, with its slot of a Cluster.
-local function may_lack(topic, previous, durable, now)
-  if topic.id == previous or previous ~= '' and not info_says('cluster', 'cluster_enabled:1') then
+local function may_lack(topic, meta, id, previous, durable, now)
+  if not info_says('cluster', 'cluster_enabled:1') then -- where no set could stand beside all topics
+    local complete = note_server(string.match(meta, '^(.-):topic:{'), id, previous, durable)
+    if redis.call('SISMEMBER', complete, topic.id) == 1 then
+      return false
+    elseif previous ~= '' or durable == '1' then
+      return true
+    end
+  elseif topic.id == previous then
     return true
   end
   local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
@@ -61,7 +82,7 @@ local function open_topic(meta, stream, fresh, id, previous, durable, now)
     ttl = tonumber(known[6]), kept_until = tonumber(known[7]), until_ms = tonumber(known[8]), changed = false,
   }
   if topic.id ~= id and not info_says('replication', 'master_replid:' .. topic.id) then -- or the caller's id is old
-    if may_lack(topic, previous, durable, now) then
+    if may_lack(topic, meta, id, previous, durable, now) then
       topic.epoch, topic.base = fresh, topic.offset
     end
     topic.id, topic.changed = id, true

@@ -62,5 +62,8 @@ class Servers(Protocol):
     def open_feed(self, home: str, on_pushes: OnPushes) -> Link:
         """Make a link for pub/sub to that server; the caller runs it. Raises BrokerUnavailable where it is no more."""
 
+    def on_up(self, callback: Callable[[], None]) -> None:
+        """Call it, synchronously, whenever commands reach a server again, be it the same as before or another."""
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call it, synchronously, whenever channels may have another home than before."""

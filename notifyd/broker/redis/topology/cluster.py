@@ -62,6 +62,10 @@ class ClusterServers:
         self._members.start(services)
         services.launch(REFRESH, self.follow)
 
+    def on_up(self, callback: Callable[[], None]) -> None:
+        """Call it whenever commands reach a server again; see Servers."""
+        self._linking.on_up.append(callback)
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call it whenever slots have moved, or masters; see Servers."""
         self._callbacks.append(callback)

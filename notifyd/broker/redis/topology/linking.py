@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Callable
 
 from notifyd.broker.redis.dialing import dial_server
 from notifyd.broker.redis.greeting import Role, greeting
@@ -19,6 +20,8 @@ _NOT_IN_A_NAME = re.compile("[^!-~]")
 class Linking:
     """What all links of a node have in common. `name` is what the servers' CLIENT LIST shows, as far as it may.
 
+    `on_up` is called, synchronously, whenever a link for commands has come up.
+
     Raises ValueError when the files of TLS cannot be used. Reads them, so it blocks: for start-up.
     """
 
@@ -26,6 +29,7 @@ class Linking:
         self.target = target
         self.deadline_s = deadline_s
         self.events = events
+        self.on_up: list[Callable[[], None]] = []
         self._name = _NOT_IN_A_NAME.sub("_", name)
         self._tls: ssl.SSLContext | None = None if target.tls is None else target.tls.context()
 
@@ -45,4 +49,9 @@ class Linking:
 
     def custom_link(self, name: str, dial: Dial, greet: Greet, on_pushes: OnPushes = ignore) -> Link:
         """Make a link whose way to a server is the caller's."""
-        return Link(name, dial, greet, deadline_s=self.deadline_s, events=self.events, on_pushes=on_pushes)
+        on_up = self._tell_up if on_pushes is ignore else None
+        return Link(name, dial, greet, deadline_s=self.deadline_s, events=self.events, on_pushes=on_pushes, on_up=on_up)
+
+    def _tell_up(self) -> None:
+        for callback in self.on_up:
+            callback()

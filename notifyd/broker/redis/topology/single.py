@@ -10,6 +10,7 @@ from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.asking import scan_server, server_refused
 from notifyd.broker.redis.topology.base import Command
 from notifyd.broker.redis.topology.linked import LinkedServer
+from notifyd.broker.redis.topology.linking import Linking
 
 COMMAND_LINK = "redis"
 """What the one command link is called in the supervision tree."""
@@ -20,6 +21,7 @@ class SingleServer:
 
     sharded = False
     _server: LinkedServer
+    _linking: Linking
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
@@ -59,6 +61,10 @@ class SingleServer:
             return list(await scan_server(self._server.link, pattern))
         except RedisError as error:
             raise server_refused(self._server.link, error) from None
+
+    def on_up(self, callback: Callable[[], None]) -> None:
+        """Call it whenever commands reach a server again; see Servers."""
+        self._linking.on_up.append(callback)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call it whenever the server is another one than before."""

@@ -158,6 +158,7 @@ def asked(server: RedisServer) -> Iterator[LuaServer]:
     asking = LuaServer(server.port)
     try:
         asking.take_ids()
+        asking.beat(Names("test"))
         yield asking
     finally:
         asking.client.close()
@@ -229,6 +230,7 @@ async def test_a_server_that_restarts_from_a_dump_begins_an_epoch(had_replica: b
 
 async def test_a_promoted_replica_begins_an_epoch() -> None:
     with running_server() as primary, replica_of(primary) as replica:
+        await until_replicated(primary, replica)  # from then on its id stays
         with asked(primary) as before:
             positions = await publish(before, 1, 2)
             await until_replicated(primary, replica)

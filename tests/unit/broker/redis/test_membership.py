@@ -82,6 +82,10 @@ class Presence:
         self._store = store
         self.prune = store.prune
 
+    async def here(self) -> list[tuple[str, Member, bool]]:
+        await self._store._meet()
+        return [(topic, member(session), True) for topic, session in sorted(self._store.members)]
+
     async def join(self, topic: str, member: Member, *, announce: bool) -> None:
         await self._store.write("join", topic, member.session)
 
@@ -237,3 +241,15 @@ async def test_with_members_left_it_does_not_say_goodbye(has_members: bool, auto
             await membership.join("a:b", member(), announce=False)
         await membership.say_goodbye()
         assert store.has_left is not has_members
+
+
+async def test_a_member_that_the_store_has_for_no_reason_is_taken_out(autojump_clock: MockClock) -> None:
+    """A server that was promoted may not know of the last leaves."""
+    store = Store()
+    async with opened(store) as (membership, _, _):
+        await membership.join("a:b", member("stays"), announce=True)
+        await trio.sleep(1)
+        store.members.add(("a:b", "ghost"))
+        membership.missed()
+        await trio.sleep(1)
+        assert store.members == {("a:b", "stays")}

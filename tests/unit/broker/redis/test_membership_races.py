@@ -36,6 +36,10 @@ class SlowPresence:
         self.members.discard((topic, member.session))
         await trio.sleep(STEP_S)
 
+    async def here(self) -> list[tuple[str, Any, bool]]:
+        await trio.sleep(STEP_S)
+        return [(topic, member(session), False) for topic, session in sorted(self.members)]
+
 
 @asynccontextmanager
 async def opened(presence: SlowPresence) -> AsyncIterator[Membership]:
