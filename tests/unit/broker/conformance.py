@@ -7,7 +7,7 @@ chooses short times to live and waits. Where the servers of a kind are stands in
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from notifyd.broker.base import Broker, Loss, Page, Retention, Services, Session
 from notifyd.broker.memory import MemoryBroker
 from notifyd.broker.memory.keys import KEY_TTL_S
 from notifyd.broker.redis.broker import RedisBroker
+from notifyd.broker.redis.topology.base import Servers
 from notifyd.clock import Clock
 from notifyd.model import Notification, SessionId
 from notifyd.settings import BrokerSettings, Url
@@ -26,11 +27,15 @@ from protocol.position import Position
 from tests.kit.redis_process import versions
 from tests.kit.services import open_services
 from tests.recorded_events import RecordedEvents
+from tests.simulation.opening import open_simulated
 
 OTHER_VERSIONS = {f"redis, {version}": version for version in versions()[1:]}
 """The other servers that this machine has: an older Redis, a Valkey."""
 
-KINDS = ("memory", "redis", "redis+cluster", *OTHER_VERSIONS)
+SIMULATED = "redis, simulated"
+"""The Redis of the simulation: it has to be one here, too."""
+
+KINDS = ("memory", "redis", "redis+cluster", *OTHER_VERSIONS, SIMULATED)
 
 URLS: dict[str, str] = {}
 
@@ -161,8 +166,11 @@ async def open_trial(kind: str, **bounds: int) -> AsyncIterator[Trial]:
     if kind == "memory":
         yield _memory_trial(bounds)
         return
-    async with open_services() as services, _redis_trial(services, URLS[kind]) as trial:
-        yield trial
+    async with open_services() as services, AsyncExitStack() as stack:
+        servers = None
+        if kind == SIMULATED:
+            servers = (await stack.enter_async_context(open_simulated(RecordedEvents()))).servers
+        yield await stack.enter_async_context(_redis_trial(services, URLS.get(kind, "redis://"), servers))
 
 
 def _memory_trial(bounds: dict[str, int]) -> Trial:
@@ -191,11 +199,19 @@ def _memory_trial(bounds: dict[str, int]) -> Trial:
 
 
 @asynccontextmanager
-async def _redis_trial(services: Services, url: str) -> AsyncIterator[Trial]:
-    """Open a broker over real Redis, under a prefix of its own."""
+async def _redis_trial(services: Services, url: str, servers: Servers | None) -> AsyncIterator[Trial]:
+    """Open a broker over the Redis at `url`, or over these servers, under a prefix of its own."""
     settings = BrokerSettings(url=Url(url), prefix=f"trial-{secrets.token_hex(4)}", timeout_s=5.0)
     got = Received()
-    broker = RedisBroker(got, settings, node="trial", clock=Clock(), events=RecordedEvents(), key_ttl_s=SHORT_S * 1.5)
+    broker = RedisBroker(
+        got,
+        settings,
+        node="trial",
+        clock=Clock(),
+        events=RecordedEvents(),
+        servers=servers,
+        key_ttl_s=SHORT_S * 1.5,
+    )
     await broker.start(services)
     markers = [f"{MARKER}{number}" for number in range(8 if "cluster" in url else 1)]  # some on each server
     for marker in markers:
