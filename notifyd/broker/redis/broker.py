@@ -275,7 +275,6 @@ def open_servers(settings: BrokerSettings, node: str, events: Events) -> Servers
     """Make the servers that `settings` name. Raises ConfigurationError where they cannot be."""
     try:
         target = parse_target(settings.url.reveal())
-        name = "notifyd:" + "".join(character if "!" <= character <= "~" else "?" for character in node)
-        return servers_for(target, deadline_s=settings.timeout_s, name=name, events=events)
+        return servers_for(target, deadline_s=settings.timeout_s, name=f"notifyd:{node}", events=events)
     except ValueError as error:
         raise ConfigurationError("configuration", "broker.url", str(error).removeprefix("broker.url: ")) from None
