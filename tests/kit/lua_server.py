@@ -83,7 +83,6 @@ class LuaServer:
         syncs = self.client.config_get("appendfsync")["appendfsync"]
         self.is_durable = bool(self.client.info("persistence")["aof_enabled"]) and syncs == "always"
 
-
     def beat(self, names: Names) -> None:
         """Say that a node lives, as one does that has just connected; in a Cluster another server hears that."""
         if self.client.info("cluster")["cluster_enabled"]:
