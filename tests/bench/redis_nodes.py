@@ -20,6 +20,7 @@ TOPIC = "durable:bench"
 PER_SECOND = 1000
 WARM_UP = 200
 MISSED = 100
+UNPACED = {"LIMITS__CONNECTS": "{ rate = 100000, burst = 100000 }"}
 CONNECTING = 32
 """Clients that connect at the same time."""
 
@@ -29,7 +30,7 @@ async def measure(*, quick: bool) -> list[Result]:
     raise_descriptor_limit()
     seconds, clients = (3, 200) if quick else (10, 1000)
     with standalone() as server:
-        async with running_nodes(2, server.url) as nodes:
+        async with running_nodes(2, server.url, settings=UNPACED) as nodes:
             delays_ms = await _delays_ms(nodes, seconds)
             fresh_us = await _connecting_us(nodes, clients)
             recovered_us = await _recovery_us(nodes, clients)
