@@ -117,6 +117,6 @@ async def test_what_is_known_of_sessions_is_forgotten(
     async with pair(redis_url, redis_prefix) as (one, two):
         for number in range(3 * sessions.CLAIMS_BETWEEN_SWEEPS):
             name = SessionId(f"x{number}")
-            assert await one.broker.save_session(SessionRecord(name, "ada"), 0.01)
+            assert await one.broker.save_session(SessionRecord(name, "ada"), 5.0)
             assert await two.broker.load_session(name, "ada") is not None
         assert len(two.broker._sessions._sessions._claims) < 2 * sessions.CLAIMS_BETWEEN_SWEEPS
