@@ -52,9 +52,6 @@ class LuaServer:
         finally:
             self.client.connection_pool.release(connection)
 
-    async def execute_all(self, key: str, commands: Sequence[Sequence[EncodableT]]) -> list[Any]:
-        return [await self.execute(key, *command) for command in commands]
-
     async def evaluate(
         self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], *, replicas: int = 0
     ) -> Any:
@@ -87,10 +84,9 @@ class LuaServer:
         """Say that a node lives, as one does that has just connected; in a Cluster another server hears that."""
         if self.client.info("cluster")["cluster_enabled"]:
             return
-        keys = (names.nodes(), names.node_info())
         what_it_is = (self.replication_id, self.previous_replication_id, int(self.is_durable))
         script = Script("heartbeat", prelude="topic")
-        self.client.eval(script.text, len(keys), *keys, "node", 15_000, b"", *what_it_is)  # type: ignore[arg-type]
+        self.client.eval(script.text, 1, names.nodes(), "node", 15_000, *what_it_is)  # type: ignore[arg-type]
 
 
 class Feed:

@@ -25,7 +25,7 @@ class Asked:
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
         self.questions: list[Any] = []
         self._servers = node.context.hub.broker._servers  # type: ignore[attr-defined]
-        for name in ("execute", "execute_all", "evaluate", "scan"):
+        for name in ("execute", "evaluate", "scan"):
             monkeypatch.setattr(self._servers, name, self._spy(name, getattr(self._servers, name)))
 
     def _spy(self, name: str, call: Any) -> Any:

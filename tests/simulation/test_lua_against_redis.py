@@ -45,9 +45,6 @@ class OneServer:
         await trio.lowlevel.checkpoint()
         return self._ask([_bytes(part) for part in command])
 
-    async def execute_all(self, key: str, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        return [await self.execute(key, *command) for command in commands]
-
     async def evaluate(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any], *, replicas: int = 0
     ) -> Any:

@@ -79,10 +79,6 @@ class Names:
         """Name the nodes with their times of expiry."""
         return self._nodes
 
-    def node_info(self) -> str:
-        """Name what nodes tell of themselves; it lives where `nodes` does."""
-        return f"{self._nodes}:info"
-
     def revoked(self) -> str:
         """Name the revocations that have not expired."""
         return f"{self._prefix}:revoked"

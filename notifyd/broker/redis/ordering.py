@@ -86,10 +86,6 @@ class Ordering:
         self._tracks.pop(topic, None)
         self._broken.pop(topic, None)
 
-    def follows(self, topic: str) -> bool:
-        """Whether a topic's messages are let through."""
-        return topic in self._tracks
-
     def note_top(self, topic: str, top: Position | None) -> None:
         """Take note of the newest position that a subscriber was told: from there on nothing may be missing."""
         track = self._tracks.get(topic)

@@ -1,6 +1,5 @@
 """Sessions in Redis: what each had, whose it is, and which node owns it. Only its owner writes it."""
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -10,7 +9,6 @@ from notifyd.broker.base import SessionRecord
 from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.history import milliseconds
 from notifyd.broker.redis.keys import Names
-from notifyd.broker.redis.parallel import for_each
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
 from notifyd.errors import BrokerUnavailable
@@ -44,7 +42,6 @@ class RedisSessions:
         self._node = node
         self._save = Script("save_session")
         self._take = Script("take_session")
-        self._refresh = Script("refresh_session")
         self._claims: dict[str, tuple[int, float]] = {}
         self._sweep_at = CLAIMS_BETWEEN_SWEEPS
 
@@ -66,13 +63,6 @@ class RedisSessions:
         packed = _pack(record)
         arguments = (self._node, record.user, packed, milliseconds(ttl_s))
         return bool(await self._servers.evaluate(self._save, [self._names.session(record.session)], arguments))
-
-    async def save_all(self, records: Sequence[tuple[SessionRecord, float]]) -> list[bool]:
-        """Keep many sessions, each with its time to live; answers as `save` does, in order.
-
-        Where it raises, some have been kept and some not.
-        """
-        return await for_each(lambda each: self.save(*each), records)
 
     async def take(self, session: SessionId, user: str) -> tuple[SessionRecord, str | None] | None:
         """Make this node the owner of a session; return what it had, and the node that owned it, None for this one.
@@ -96,11 +86,6 @@ class RedisSessions:
         key = self._names.session(session)
         owner = await client_at(self._servers, key).hget(key, "o")
         return owner.decode() if isinstance(owner, bytes) else None
-
-    async def refresh(self, session: SessionId, ttl_s: float) -> bool:
-        """Keep a session of this node for `ttl_s` seconds more; False where it is not known, or another node's."""
-        arguments = (self._node, milliseconds(ttl_s))
-        return bool(await self._servers.evaluate(self._refresh, [self._names.session(session)], arguments))
 
 
 def _pack(record: SessionRecord) -> bytes:

@@ -1,6 +1,6 @@
 -- Removes a node that has been dead for twice its time. Of many that ask at once, one is answered 1.
 --
--- KEYS: the nodes with their times of expiry, what they tell of themselves.
+-- KEYS: the nodes with their times of expiry.
 -- ARGV: the node, how long it lives without a further beat (ms), and what the server is (topic.lua).
 
 local time = redis.call('TIME')
@@ -8,5 +8,4 @@ local expires = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not expires or tonumber(expires) >= time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[2]) then
   return 0
 end
-redis.call('HDEL', KEYS[2], ARGV[1])
 return redis.call('ZREM', KEYS[1], ARGV[1])

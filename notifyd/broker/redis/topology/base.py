@@ -39,12 +39,6 @@ class Servers(Protocol):
     async def execute(self, key: str, *command: EncodableT) -> Any:
         """Run one command where `key` lives."""
 
-    async def execute_all(self, key: str, commands: Sequence[Command]) -> list[Any]:
-        """Run commands whose keys share the slot of `key`, back to back; return all replies.
-
-        Raises BrokerUnavailable when one of them failed; the others have been carried out.
-        """
-
     async def evaluate(
         self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], *, replicas: int = 0
     ) -> Any:

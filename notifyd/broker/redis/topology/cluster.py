@@ -99,22 +99,6 @@ class ClusterServers:
 
         return await self._ask(key_slot(keys[0].encode()), ask)
 
-    async def execute_all(self, key: str, commands: Sequence[Command]) -> list[Any]:
-        """Run commands back to back; see Servers. What is sent elsewhere is run there, one by one, in order."""
-        slot, end_s = key_slot(key.encode()), trio.current_time() + self._linking.deadline_s
-        server = self.owner(slot)
-        if server.is_new:
-            with trio.move_on_at(end_s):
-                await server.link.wait_up()
-        replies = await server.link.execute_all(commands)
-        for number, reply in enumerate(replies):
-            if isinstance(reply, REDIRECTIONS):
-                replies[number] = await self._follow_up(slot, _command(commands[number]), server, reply, end_s)
-        for reply in replies:
-            if isinstance(reply, RedisError):
-                raise server_refused(server.link, reply)
-        return replies
-
     async def scan(self, pattern: str) -> list[str]:
         """Return all keys that match; see Servers."""
         if unserved := self._unserved():

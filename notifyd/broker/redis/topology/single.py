@@ -8,7 +8,6 @@ from redis.typing import EncodableT
 
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.asking import scan_server, server_refused
-from notifyd.broker.redis.topology.base import Command
 from notifyd.broker.redis.topology.linked import LinkedServer
 from notifyd.broker.redis.topology.linking import Linking
 
@@ -37,14 +36,6 @@ class SingleServer:
             return await self._server.link.execute(*command)
         except RedisError as error:
             raise server_refused(self._server.link, error) from None
-
-    async def execute_all(self, key: str, commands: Sequence[Command]) -> list[Any]:  # noqa: ARG002 - likewise
-        """Run commands back to back; see Servers."""
-        replies = await self._server.link.execute_all(commands)
-        for reply in replies:
-            if isinstance(reply, RedisError):
-                raise server_refused(self._server.link, reply)
-        return replies
 
     async def evaluate(
         self, script: Script, keys: Sequence[str], arguments: Sequence[EncodableT], *, replicas: int = 0

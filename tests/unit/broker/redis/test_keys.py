@@ -50,7 +50,7 @@ def test_the_slot_is_the_topics_alone(prefix: str, topic: str) -> None:
 @example("notifyd", "a", "a}:b")
 def test_no_two_names_are_equal(prefix: str, one: str, other: str) -> None:
     names = Names(prefix)
-    single = [names.nodes(), names.node_info(), names.revoked(), names.control()]
+    single = [names.nodes(), names.revoked(), names.control()]
     for_one, for_other = (
         {*names_of(names, text), names.session(text), names.members(text), names.control_of(text)}
         for text in (one, other)
@@ -75,11 +75,6 @@ def test_a_name_leads_back_to_its_topic(prefix: str, topic: str) -> None:
 def test_other_names_have_no_topic(name: str) -> None:
     with pytest.raises(ValueError, match="is not the name of"):
         Names("notifyd").topic_of_channel(name)
-
-
-def test_nodes_and_what_they_tell_share_a_slot() -> None:
-    names = Names("notifyd")
-    assert key_slot(names.nodes().encode()) == key_slot(names.node_info().encode())
 
 
 def test_prefixes_are_worlds_of_their_own() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.redis.keys import Names
-from notifyd.broker.redis.nodes import NODE_TTL_S, HeartbeatAnswer, NodeInfo, RedisNodes
+from notifyd.broker.redis.nodes import NODE_TTL_S, HeartbeatAnswer, RedisNodes
 from notifyd.broker.redis.revoked import RedisRevocations
 from tests.kit.lua_server import LuaServer, lua_server
 from tests.kit.redis_process import RedisServer
@@ -21,7 +21,7 @@ async def server(redis_server: RedisServer) -> AsyncIterator[LuaServer]:
 
 
 def node(server: LuaServer, name: str) -> RedisNodes:
-    return RedisNodes(server, NAMES, name, info=NodeInfo(name.partition(":")[0], 5))
+    return RedisNodes(server, NAMES, name)
 
 
 async def test_a_node_that_beats_lives(server: LuaServer) -> None:
@@ -31,7 +31,6 @@ async def test_a_node_that_beats_lives(server: LuaServer) -> None:
     assert await one.heartbeat() == HeartbeatAnswer(known=True, alive=frozenset({"n1:a"}), expired=())
     assert await other.heartbeat() == HeartbeatAnswer(known=False, alive=frozenset({"n1:a", "n2:{b}"}), expired=())
     assert await other.alive() == {"n1:a", "n2:{b}"}
-    assert await other.infos() == {"n1:a": NodeInfo("n1", 5), "n2:{b}": NodeInfo("n2", 5)}
 
 
 async def test_a_node_that_beats_no_more_is_dead_and_later_expired(server: LuaServer) -> None:
@@ -65,7 +64,7 @@ async def test_an_expired_node_is_removed_by_one_alone(server: LuaServer) -> Non
     assert [await each.remove("n1") for each in (other, one, other)] == [True, False, False]
     assert not await other.remove("never:seen")
     await other.heartbeat()
-    assert (await other.infos()).keys() == {"n2"}
+    assert await other.alive() == {"n2"}
 
 
 async def test_a_node_that_came_back_is_not_removed(server: LuaServer) -> None:
@@ -83,7 +82,7 @@ async def test_a_node_that_leaves_is_gone(server: LuaServer) -> None:
     await one.heartbeat()
     await one.leave()
     assert await other.heartbeat() == HeartbeatAnswer(known=False, alive=frozenset({"n2"}), expired=())
-    assert server.client.hkeys(NAMES.node_info()) == [b"n2"]
+    assert server.client.zrange(NAMES.nodes(), 0, -1) == [b"n2"]
     await one.leave()
 
 

@@ -51,7 +51,6 @@ async def test_a_session_is_resumed_where_it_was(one: RedisSessions) -> None:
 async def test_an_unknown_session_is_none(one: RedisSessions) -> None:
     assert await one.take(S1, "ann") is None
     assert await one.owner(S1) is None
-    assert not await one.refresh(S1, 60)
 
 
 async def test_another_users_session_stays_where_it_is(one: RedisSessions, other: RedisSessions) -> None:
@@ -74,7 +73,6 @@ async def test_a_session_taken_over_is_not_saved_by_the_node_it_left(one: RedisS
     await one.save(record(), 60)
     await other.take(S1, "ann")
     assert not await one.save(SessionRecord(S1, "ann", {"late": None}), 60)
-    assert not await one.refresh(S1, 60)
     newer = SessionRecord(S1, "ann", {"a:c": None})
     assert await other.save(newer, 60)
     assert await one.take(S1, "ann") == (newer, "n2")
@@ -101,7 +99,7 @@ async def test_a_session_ends_after_its_time(one: RedisSessions) -> None:
     await one.save(record("s1"), 0.05)
     await one.save(record("s2"), 60)
     await one.save(record("s3"), 0.05)
-    assert await one.refresh(SessionId("s3"), 60)
+    assert await one.save(record("s3"), 60)
     await trio.sleep(0.1)
     assert await one.take(S1, "ann") is None
     assert await one.owner(S1) is None
@@ -113,21 +111,6 @@ async def test_to_take_a_session_does_not_prolong_it(server: LuaServer, one: Red
     await one.save(record(), 60)
     await one.take(S1, "ann")
     assert 0 < server.client.pttl(NAMES.session(S1)) <= 60_000  # type: ignore[operator]
-
-
-async def test_many_are_saved_at_once_and_answered_in_order(one: RedisSessions, other: RedisSessions) -> None:
-    await other.save(record("s7"), 60)
-    records = [(record(f"s{number}"), 60.0) for number in range(300)]
-    assert await one.save_all(records) == [number != 7 for number in range(300)]
-    for number in (0, 1, 64, 299):
-        assert await one.take(SessionId(f"s{number}"), "ann") == (record(f"s{number}"), None)
-    assert await one.save_all([]) == []
-
-
-async def test_a_failure_among_many_is_the_one_that_is_raised(server: LuaServer, one: RedisSessions) -> None:
-    server.client.set(NAMES.session("s70"), "no hash")
-    with pytest.raises(BrokerUnavailable, match="wrong kind"):
-        await one.save_all([(record(f"s{number}"), 60.0) for number in range(300)])
 
 
 @pytest.mark.parametrize("name", ["", "{", "}{", "'..redis.call('FLUSHALL')..'", "x" * 60_000, "🎈"])

@@ -94,7 +94,7 @@ async def test_every_master_has_a_link_and_every_key_its_master(autojump_clock: 
             await servers.execute(key, "SET", key, "v")
             assert linking.servers[address].strings == {key.encode(): b"v"}
             assert servers.feed_home(key) == address
-            assert await servers.execute_all(f"{{{key}}}", [("GET", key), ("SET", key, "w")]) == [b"v", b"OK"]
+            assert await servers.execute(f"{{{key}}}", "GET", key) == b"v"
         assert not services.failures
 
 
@@ -110,7 +110,7 @@ async def test_before_anything_is_known_everything_is_unavailable_at_once(autoju
         assert f"{A}: Connection refused" in problem
         assert f"{B}: Connection refused" in problem
         now_s = trio.current_time()
-        for ask in (servers.execute("k", "GET", "k"), servers.execute_all("k", []), servers.scan("*")):
+        for ask in (servers.execute("k", "GET", "k"), servers.scan("*")):
             with pytest.raises(BrokerUnavailable, match="no server of the Cluster tells its slots"):
                 await ask
         with pytest.raises(BrokerUnavailable, match="tells its slots"):
@@ -335,19 +335,6 @@ async def test_patience_ends_with_the_deadline(autojump_clock: MockClock) -> Non
                 await servers.execute(key, "GET", key)
             assert trio.current_time() - began_s == pytest.approx(1)
         assert len(linking.asked(B, "GET")) + len(linking.asked(C, "GET")) < 40
-
-
-async def test_several_commands_are_sent_on_one_by_one(autojump_clock: MockClock) -> None:
-    linking = Three()
-    async with served(linking) as (servers, _):
-        linking.answers(A, "SET", ok(), error(f"ASK {slot_of(KEYS[A])} {B}"), error(f"MOVED {slot_of(KEYS[A])} {B}"))
-        commands = [("SET", "{c}1", "1"), ("SET", "{c}2", "2"), ("SET", "{c}3", "3")]
-        assert await servers.execute_all(KEYS[A], commands) == [b"OK"] * 3
-        assert linking.servers[B].strings == {b"{c}2": b"2", b"{c}3": b"3"}
-        linking.answers(B, "SET", error("OOM command not allowed"), ok())
-        with pytest.raises(BrokerUnavailable, match=rf"redis at {B} refused: .*command not allowed"):
-            await servers.execute_all(KEYS[A], commands)
-        assert len(linking.asked(B, "SET")) == 5
 
 
 async def test_an_error_where_a_question_was_sent_to_names_that_server(autojump_clock: MockClock) -> None:

@@ -27,7 +27,7 @@ async def test_commands_scripts_and_scans_reach_the_one_server(
     async with connected_servers(redis_url) as servers:
         assert not servers.sharded
         assert await servers.execute("k", "SET", "k", "v") == b"OK"
-        assert await servers.execute_all("k", [("GET", "k"), ("STRLEN", "k")]) == [b"v", 1]
+        assert await servers.execute("k", "GET", "k") == b"v"
         replication_id = redis_server.info("replication")["master_replid"].encode()
         assert await servers.evaluate(script, ["c"], ["one"]) == [1, b"one", replication_id, b""]
         assert sorted(await servers.scan("[kc]")) == ["c", "k"]
@@ -53,9 +53,6 @@ async def test_errors_of_the_server_are_told_in_words(redis_url: str, tmp_path: 
         await servers.execute("k", "SET", "k", "v")
         with pytest.raises(BrokerUnavailable, match=r"^redis at 127.0.0.1:\d+ refused: .*wrong kind of value"):
             await servers.execute("k", "LPUSH", "k", "v")
-        with pytest.raises(BrokerUnavailable, match="wrong kind of value"):
-            await servers.execute_all("k", [("SET", "l", "1"), ("LPUSH", "k", "v"), ("SET", "m", "1")])
-        assert await servers.execute("k", "MGET", "l", "m") == [b"1", b"1"]
         with pytest.raises(BrokerUnavailable, match="went wrong on purpose"):
             await servers.evaluate(
                 write_script(tmp_path, "return redis.error_reply('went wrong on purpose')"), ["k"], []
@@ -165,6 +162,7 @@ async def test_a_write_can_wait_for_replicas(tmp_path: Path) -> None:
         running_server(replicaof=f"127.0.0.1 {primary.port}") as replica,
     ):
         await until(lambda: "state=online" in primary.info("replication").get("slave0", ""))
+        await until(lambda: replica.info("replication")["master_link_status"] == "up")  # it may be loading until then
         async with connected_servers(primary.url, 2.0) as servers:
             async with trio.open_nursery() as nursery:
                 for _ in range(100):
