@@ -85,7 +85,7 @@ class LuaServer:
         if self.client.info("cluster")["cluster_enabled"]:
             return
         what_it_is = (self.replication_id, self.previous_replication_id, int(self.is_durable))
-        script = Script("heartbeat", prelude="topic")
+        script = Script("heartbeat", preludes=("time", "topic"))
         self.client.eval(script.text, 1, names.nodes(), "node", 15_000, *what_it_is)  # type: ignore[arg-type]
 
 

@@ -19,6 +19,9 @@ from notifyd.model import Notification, SessionId
 from protocol.messages import Since
 from protocol.position import Position
 
+TOPIC_SCRIPT = ("time", "topic")
+"""What stands before every script that works on a topic."""
+
 LONGEST_MS = 100 * 365 * 24 * 3600 * 1000
 """A time to live is cut to a century, so that every time of expiry is one that Redis can hold."""
 
@@ -43,9 +46,9 @@ class RedisHistory:
         self._node = node
         self._key_ttl_ms = milliseconds(key_ttl_s)
         self._replicas = replicas
-        self._publish = Script("publish", prelude="topic")
-        self._read = Script("read", prelude="topic")
-        self._renew = Script("renew", prelude="topic")
+        self._publish = Script("publish", preludes=TOPIC_SCRIPT)
+        self._read = Script("read", preludes=TOPIC_SCRIPT)
+        self._renew = Script("renew", preludes=TOPIC_SCRIPT)
 
     async def publish(
         self,

@@ -38,9 +38,9 @@ class RedisNodes:
         self._servers = servers
         self._key = names.nodes()
         self._ttl_ms = round(ttl_s * 1000)
-        self._heartbeat = Script("heartbeat", prelude="topic")
-        self._alive = Script("alive")
-        self._bury = Script("bury_node")
+        self._heartbeat = Script("heartbeat", preludes=("time", "topic"))
+        self._alive = Script("alive", preludes=("time",))
+        self._bury = Script("bury_node", preludes=("time",))
 
     async def heartbeat(self) -> HeartbeatAnswer:
         """Say that this node lives, and learn of the others."""

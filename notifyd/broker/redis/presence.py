@@ -66,8 +66,8 @@ class RedisPresence:
         self._node_ttl_ms = round(node_ttl_s * 1000)
         self._claim_of = claim_of
         self._here: dict[str, set[str]] = {}
-        self._join = Script("join")
-        self._leave = Script("leave")
+        self._join = Script("join", preludes=("time",))
+        self._leave = Script("leave", preludes=("time",))
 
     async def join(self, topic: str, member: Member, *, announce: bool) -> None:
         """Count a session as present here. One that is already keeps its place; only one that was not is announced."""

@@ -7,6 +7,7 @@ Source: https://redis.io/docs/latest/develop/programmability/eval-intro/
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "lua"
@@ -17,14 +18,13 @@ class Script:
 
     __slots__ = ("name", "sha", "text")
 
-    def __init__(self, name: str, *, prelude: str | None = None, folder: Path = FOLDER) -> None:
-        """Read lua/<name>.lua, behind lua/<prelude>.lua where one is named. It blocks: for start-up.
+    def __init__(self, name: str, *, preludes: Sequence[str] = (), folder: Path = FOLDER) -> None:
+        """Read lua/<name>.lua, behind those files there that `preludes` names. It blocks: for start-up.
 
         Raises FileNotFoundError where there is none.
         """
-        names = (name,) if prelude is None else (prelude, name)
         self.name = name
-        self.text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in names)
+        self.text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*preludes, name))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:

@@ -41,7 +41,7 @@ class RedisSessions:
         self._names = names
         self._node = node
         self._save = Script("save_session")
-        self._take = Script("take_session")
+        self._take = Script("take_session", preludes=("time",))
         self._claims: dict[str, tuple[int, float]] = {}
         self._sweep_at = CLAIMS_BETWEEN_SWEEPS
 

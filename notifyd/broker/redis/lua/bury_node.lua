@@ -3,9 +3,8 @@
 -- KEYS: the nodes with their times of expiry.
 -- ARGV: the node, how long it lives without a further beat (ms), and what the server is (topic.lua).
 
-local time = redis.call('TIME')
 local expires = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not expires or tonumber(expires) >= time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[2]) then
+if not expires or tonumber(expires) >= now_ms() - tonumber(ARGV[2]) then
   return 0
 end
 return redis.call('ZREM', KEYS[1], ARGV[1])

@@ -9,8 +9,7 @@
 local key, node, session, user, since = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local announcement, channel, verb, claim = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 
-local time = redis.call('TIME')
-local serial = time[1] * 1000000 + time[2] -- no two scripts run in one microsecond
+local serial = now_us()
 local asserted = math.floor(serial / 1000)
 local present = redis.call('HGET', key, session)
 if present then

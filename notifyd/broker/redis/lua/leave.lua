@@ -7,8 +7,7 @@
 
 local key, node, age, channel, verb = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
-local time = redis.call('TIME')
-local newest = time[1] * 1000 + math.floor(time[2] / 1000) - age
+local newest = now_ms() - age
 local gone = 0
 for place = 5, #ARGV - 3, 2 do
   local session, announcement = ARGV[place], ARGV[place + 1]

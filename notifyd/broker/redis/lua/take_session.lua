@@ -9,5 +9,4 @@ if user ~= ARGV[2] then
   return false
 end
 redis.call('HSET', KEYS[1], 'o', ARGV[1])
-local time = redis.call('TIME')
-return {record, owner, time[1] * 1000000 + time[2]}
+return {record, owner, now_us()}

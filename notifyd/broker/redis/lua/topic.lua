@@ -14,20 +14,11 @@
 -- What the server is comes last of all arguments: its replication id, the previous one ('' for none), and 1 where a
 -- restart loses nothing that it acknowledged.
 --
--- Times are those of TIME, so that all nodes agree. Offsets are exact up to 2^53: Lua's numbers are doubles.
+-- Times are those of time.lua, which comes before this. Offsets are exact up to 2^53: Lua's numbers are doubles.
 
 local SLACK_MS = 1000 -- the stream outlives its newest message by this at most: its expiry is set once a second
 local IDLE_MS = 7 * 24 * 3600 * 1000 -- a position is remembered for a week without use
 local REFRESH_MS = 3600 * 1000 -- and its expiry set once an hour
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function text(number)
-  return string.format('%.0f', number)
-end
 
 local function info_says(section, line)
   return string.find(redis.call('INFO', section), line, 1, true) ~= nil

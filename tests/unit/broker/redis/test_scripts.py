@@ -6,11 +6,12 @@ import pytest
 from notifyd.broker.redis.scripts import Script
 
 
-def test_a_script_is_its_file_behind_its_prelude(tmp_path: Path) -> None:
+def test_a_script_is_its_file_behind_its_preludes(tmp_path: Path) -> None:
+    (tmp_path / "time.lua").write_text("local function now() end")
     (tmp_path / "topic.lua").write_text("local function touch() end")
     (tmp_path / "read.lua").write_text("return 'ä'")
-    script = Script("read", prelude="topic", folder=tmp_path)
-    assert script.text == "local function touch() end\nreturn 'ä'"
+    script = Script("read", preludes=("time", "topic"), folder=tmp_path)
+    assert script.text == "local function now() end\nlocal function touch() end\nreturn 'ä'"
     assert script.sha == hashlib.sha1(script.text.encode()).hexdigest()
     assert Script("read", folder=tmp_path).text == "return 'ä'"
     assert repr(script) == f"Script('read', sha='{script.sha}')"
