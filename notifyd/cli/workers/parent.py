@@ -13,7 +13,7 @@ from notifyd.clock import Clock
 from notifyd.errors import ConfigurationError, NotifydError
 from notifyd.events import Events
 from notifyd.listeners.accept import address_of, reserve
-from notifyd.settings import Address, ListenSettings, Settings
+from notifyd.settings import FIXED_SECTIONS, Address, ListenSettings, Settings
 from notifyd.supervision import Branch, open_branch
 
 MARGIN_S = 10.0
@@ -130,8 +130,6 @@ class Workers:
 
     def reload(self, settings: Settings) -> None:
         """Let the workers take over what can change while they run, and log what cannot."""
-        from notifyd.settings import FIXED_SECTIONS
-
         fixed = [name for name in FIXED_SECTIONS if getattr(self._settings, name) != getattr(settings, name)]
         kept = {name: getattr(self._settings, name) for name in FIXED_SECTIONS}
         self._settings = msgspec.structs.replace(settings, **kept)
