@@ -1,4 +1,4 @@
--- Accepts a message: answers a known key as before; else gives the next offset, keeps, delivers, remembers the key.
+-- Accepts a message: answers a known key as before; else gives the next offset, keeps, remembers the key, delivers.
 --
 -- KEYS: the topic's hash, its stream, and where there is one the key's name.
 -- ARGV: history (how many messages are kept), their time to live (ms), the name of an epoch that may begin, the packed
@@ -38,8 +38,8 @@ if history > 0 then
 elseif redis.call('EXISTS', meta, stream) > 0 then -- only then: a server that refuses writes takes messages all the same
   redis.call('UNLINK', meta, stream) -- a message without position: the positions before it prove nothing any more
 end
-redis.call(verb, channel, 'm' .. epoch .. ':' .. offset .. ':' .. text(now) .. ':' .. packed)
-if key then
+if key then -- before anybody hears of the message: a server that is full, or lacks replicas, refuses this
   redis.call('SET', key, epoch .. ':' .. offset, 'PX', key_ttl)
 end
+redis.call(verb, channel, 'm' .. epoch .. ':' .. offset .. ':' .. text(now) .. ':' .. packed)
 return {epoch, tonumber(offset) or 0, 0}

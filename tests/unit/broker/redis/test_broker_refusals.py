@@ -48,6 +48,35 @@ async def test_a_full_redis_takes_no_messages_and_lets_them_be_read() -> None:
             assert one.services.failures == {}
 
 
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        pytest.param({"maxmemory": "1mb", "maxmemory-policy": "noeviction"}, id="full"),
+        pytest.param({"min-replicas-to-write": "1"}, id="too few replicas"),
+    ],
+)
+async def test_a_key_that_cannot_be_kept_is_known_before_anybody_hears_of_the_message(refusing: dict[str, str]) -> None:
+    with standalone() as server:
+        async with (
+            open_redis_hub(server.url, "p", "n1", LIVE) as one,
+            open_redis_hub(server.url, "p", "n2", LIVE) as two,
+        ):
+            ada, bob = one.subscriber(), two.subscriber("bob", "s2")
+            await ada.subscribe("live:a")
+            await bob.subscribe("live:a")
+            usual = {name: server.cli("CONFIG", "GET", name)[1] for name in refusing}
+            for name, value in refusing.items():
+                server.cli("CONFIG", "SET", name, value)
+            assert (await one.hub.publish("live:a", 1, key="k")).scope == "node"
+            assert (await one.hub.publish("live:a", 2)).scope is None  # that asks for nothing to be kept
+            await until(lambda: bob.data() == [2])
+            assert ada.data() == [1, 2]
+            for name, value in usual.items():
+                server.cli("CONFIG", "SET", name, value)
+            assert not (await two.hub.publish("live:a", 3, key="k")).repeated
+            await until(lambda: bob.data() == [2, 3])
+
+
 async def test_a_full_redis_still_drops_what_is_too_old(redis_prefix: str) -> None:
     with standalone() as server:
         async with open_redis_hub(server.url, "p", "n1", policy("**", history=10, ttl_s=0.2)) as one:
