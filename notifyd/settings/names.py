@@ -1,6 +1,7 @@
 """The keys a configuration may have, read off the structs, and the nearest of them to one that it may not have."""
 
 import difflib
+import json
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -31,8 +32,13 @@ def kind_at(path: list[str | int]) -> Any:
 
 
 def dotted(path: list[str | int]) -> str:
-    """Write a path as a person would: `auth.keys[0].kid`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    """Write a path as a person would, on one line: `auth.keys[0].kid`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{_visible(step)}" for step in path).removeprefix(".")
+
+
+def _visible(name: str) -> str:
+    """Write a name that has line breaks and the like as TOML would: quoted."""
+    return name if name.isprintable() else json.dumps(name)
 
 
 def known_keys(kind: Any = Settings, prefix: str = "") -> Iterator[str]:

@@ -260,6 +260,10 @@ class RedisServer:
         pairs = (line.partition(":") for line in self.cli("INFO", section).splitlines())
         return {name: value for name, colon, value in pairs if colon}
 
+    def count_clients(self, kind: str = "normal") -> int:
+        """Tell how many connections of a kind there are."""
+        return len(self.cli("CLIENT", "LIST", "TYPE", kind).splitlines())
+
     def kill_clients(self, kind: str = "normal") -> int:
         """Cut every connection of a kind ("normal", "pubsub"); how many."""
         return int(self.cli("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"))

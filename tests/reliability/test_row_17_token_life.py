@@ -18,6 +18,7 @@ import trio
 from tests.http_client import HttpClient
 from tests.kit.redis_process import RedisServer
 from tests.kit.tcp_proxy import open_proxy
+from tests.kit.until import until
 from tests.reliability.node_process import NodeProcess, running_node
 from tests.reliability.raw_clients import UPGRADE, RawDevice, RawWebSocket, data_frame, masked
 
@@ -351,6 +352,7 @@ async def test_a_revocation_is_not_missed_by_a_node_that_hears_nothing_just_then
         for number in range(5):
             stolen = make_token("ann", jti=f"stolen{number}")
             thieves = await crowd(nursery, running, stolen)
+            await until(lambda: redis_server.count_clients("pubsub") >= len(running))  # all hear, also again
             assert redis_server.kill_clients("pubsub") >= len(running)
             await revoke(running[0], token_id=f"stolen{number}")
             await wait_all_closed(thieves, REVOKED_S, UNAUTHORIZED)

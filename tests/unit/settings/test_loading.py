@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifyd.errors import ConfigurationError
@@ -372,6 +372,7 @@ TOML_VALUES = st.recursive(
 )
 
 
+@example("auth", {"a\nb": ""})
 @given(st.sampled_from(sorted(known_keys())), TOML_VALUES)
 def test_any_value_anywhere_is_taken_or_explained(key: str, value: Any) -> None:
     with contextlib.suppress(ConfigurationError):
