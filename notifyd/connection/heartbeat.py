@@ -17,13 +17,12 @@ LATE = "not connected in time: send 'connect' first, or give token or topics in 
 class Watch:
     """The deadlines of one connection. `due_s` and every `now_s` are seconds of the node's monotonic clock."""
 
-    __slots__ = ("_clock", "_connect_by_s", "_expires_s", "_handshake_s", "_settings", "liveness")
+    __slots__ = ("_clock", "_connect_by_s", "_expires_s", "_settings", "liveness")
 
     def __init__(self, settings: HeartbeatSettings, handshake_s: float, clock: Clock) -> None:
         now_s = clock.monotonic_s()
         self._settings = settings
         self._clock = clock
-        self._handshake_s = handshake_s
         self._connect_by_s = now_s + handshake_s
         self._expires_s = inf
         self.liveness = ClientLiveness(
@@ -52,11 +51,11 @@ class Watch:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Let the time in which the client waits for us not count against it."""
-        self._connect_by_s = inf
+        left_s, self._connect_by_s = self._connect_by_s - self._clock.monotonic_s(), inf
         try:
             yield
         finally:
-            self._connect_by_s = self._clock.monotonic_s() + self._handshake_s
+            self._connect_by_s = self._clock.monotonic_s() + left_s
 
     def connected(self, expires_s: float | None) -> None:
         """Stop waiting for `connect`; from now on the token's end counts (Unix time, None for never)."""

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from notifyd.clock import Clock
 from notifyd.connection.door import Crowded, Door
 from notifyd.settings import LimitSettings, Rate
+from protocol.errors import CloseCode
 from tests.kit.clients import Refused
 from tests.kit.memory_node import MemoryNode, open_memory_node, run_virtual, settings
 
@@ -99,6 +100,21 @@ async def test_the_time_of_waiting_is_not_the_clients(autojump_clock: MockClock)
             await slow.send({"op": "connect", "id": 1})  # in time; its turn comes after its ten seconds
             assert (await slow.reply(1))["op"] == "connected"
             assert node.time_s() > 10
+
+
+async def test_but_only_that_of_waiting(autojump_clock: MockClock) -> None:
+    async with open_memory_node(CROWD) as node:
+        slow = await node.device()
+        async with trio.open_nursery() as nursery:
+            await trio.sleep(9)
+            for crowd in (170, 10):  # in the place of those who came in at once
+                nursery.start_soon(connect_all, node, device, crowd)
+                await trio.testing.wait_all_tasks_blocked()
+            for number in range(1, 4):
+                await slow.send({"op": "connect", "id": number})
+                assert (await slow.reply(number))["code"] == 503
+            assert (await slow.end()).code == CloseCode.UNAUTHORIZED
+            assert node.time_s() == pytest.approx(10, abs=0.2)
 
 
 async def test_a_client_that_came_through_the_handshake_does_not_wait_again(autojump_clock: MockClock) -> None:
