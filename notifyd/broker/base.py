@@ -17,7 +17,7 @@ from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
 
 Scope: TypeAlias = Literal["node"] | None
-"""How far something reaches: "node" while only this node's clients can be reached, None when all can."""
+"""How far something reaches: "node" while only this node's clients are known to be reached, None when all can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Retention:
 class Accepted(msgspec.Struct, frozen=True, gc=False):
     """An accepted publish.
 
-    `scope` is "node" where only this node's clients could be reached; `repeated` says that the key was known.
+    `scope` is "node" where only this node's clients are known to have been reached; `repeated` says that the
+    key was known.
     """
 
     position: Position | None
@@ -155,7 +156,8 @@ class Broker(Protocol):
         """Accept a message: append it, give it a position and hand it to every node's receiver, in one step.
 
         A `key` seen on the topic within five minutes gets the first answer again, and nothing is delivered. Without
-        history it never raises: while the broker is away the message reaches this node's subscribers.
+        history it raises only where the key could not be remembered: while the broker is away the message reaches this
+        node's subscribers.
         """
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:
