@@ -33,3 +33,10 @@ class BrokerUnavailable(NotifydError):
 
 class StreamBroken(NotifydError):
     """A socket failed or was closed by this side: nothing can be sent or received on it any more."""
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first error of a group, however deep it lies; an error that is no group is its own first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

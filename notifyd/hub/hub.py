@@ -142,11 +142,12 @@ class Hub:
         return record_of(live) if live.user == user else None
 
     async def restored(self, subscriber: Subscriber) -> None:
-        """Note that all of a resumed session is subscribed again that its client may have; it is gone from the rest."""
+        """Note that all of a resumed session is subscribed again that its client may have; it is gone from the rest.
+
+        Saved at once, also without topics, it shows whether it is still this node's.
+        """
         restoring, subscriber.restoring = subscriber.restoring or {}, None
-        self.sessions.changed(
-            subscriber
-        )  # saved at once, also without topics, it shows whether it is still this node's
+        self.sessions.changed(subscriber)
         await self._leave_all(subscriber, restoring.keys() - subscriber.subscriptions.keys())
 
     def new_session(self) -> SessionId:

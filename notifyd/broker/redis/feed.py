@@ -18,7 +18,7 @@ from notifyd.broker.redis.channels import Channels
 from notifyd.broker.redis.client import client_at
 from notifyd.broker.redis.link import Link
 from notifyd.broker.redis.topology.base import Servers
-from notifyd.errors import BrokerUnavailable
+from notifyd.errors import BrokerUnavailable, first_of
 from notifyd.events import Events
 from protocol.backoff import Backoff
 
@@ -135,7 +135,7 @@ class ChannelFeed:
                 nursery.start_soon(self._probe)
                 await self._reconcile(task_status)
         except* Exception as group:
-            why = str(_first(group))
+            why = str(first_of(group))
             raise
         finally:
             self.away = why
@@ -275,9 +275,3 @@ class ChannelFeed:
             return True
         finally:
             self._heard = None
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

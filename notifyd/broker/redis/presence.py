@@ -14,6 +14,7 @@ from notifyd.broker.redis.envelope import pack_change
 from notifyd.broker.redis.keys import Names
 from notifyd.broker.redis.nodes import NODE_TTL_S
 from notifyd.broker.redis.parallel import for_each
+from notifyd.broker.redis.records import readable
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
 from protocol.messages import Joined, Left, Member
@@ -147,7 +148,7 @@ class RedisPresence:
 
     async def _entries(self, topic: str) -> list[MemberEntry]:
         key = self._names.presence(topic)
-        return list(_read(_bytes(await client_at(self._servers, key).hvals(key))))
+        return list(readable(_decode, _bytes(await client_at(self._servers, key).hvals(key))))
 
     async def _remove(self, topic: str, node: str, departures: Sequence[Departure], *, age_ms: int = 0) -> None:
         arguments: list[EncodableT] = [node, age_ms, self._names.channel(topic), self._verb]
@@ -167,12 +168,3 @@ def _bytes(replies: Iterable[bytes | str]) -> list[bytes]:
 
 def _departure(topic: str, user: str, session: str, *, announce: bool) -> Departure:
     return session, pack_change(Left(topic=topic, user=user, session=session)) if announce else b""
-
-
-def _read(values: Iterable[bytes]) -> Iterable[MemberEntry]:
-    """Read entries, leaving out what some other version may have written."""
-    for value in values:
-        try:
-            yield _decode(value)
-        except msgspec.DecodeError:
-            continue

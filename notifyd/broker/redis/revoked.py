@@ -1,12 +1,12 @@
 """Revocations in Redis, so that nodes which come later refuse the same tokens. Each is forgotten after its time."""
 
-from collections.abc import Iterable
 from math import inf
 
 import msgspec
 
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.redis.keys import Names
+from notifyd.broker.redis.records import readable
 from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
 
@@ -34,13 +34,4 @@ class RedisRevocations:
 
     async def all(self) -> list[Revocation]:
         """Return all revocations in force."""
-        return list(_read(await self._servers.evaluate(self._revoked, [self._key], ())))
-
-
-def _read(values: Iterable[bytes]) -> Iterable[Revocation]:
-    """Read revocations, leaving out what some other version may have written."""
-    for value in values:
-        try:
-            yield _decode(value)
-        except msgspec.DecodeError:
-            continue
+        return list(readable(_decode, await self._servers.evaluate(self._revoked, [self._key], ())))

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Serving, Start, Stop, parents_stream
-from notifyd.errors import ConfigurationError, NotifydError
+from notifyd.errors import ConfigurationError, NotifydError, first_of
 from notifyd.node import Node, open_node
 from notifyd.settings import Settings
 from notifyd.telemetry import Telemetry
@@ -27,20 +27,15 @@ async def run_worker() -> int:
         start = await channel.receive()
         if not isinstance(start, Start):
             return _FAILED  # the parent has gone already
-        problems: list[str] = []
+        problem: str | None = None
         try:
             await Worker(channel, start).run()
         except* NotifydError as group:
-            problems += _texts(group)
-        if problems:
-            await channel.send(Failed(problems[0]))
-        return _FAILED if problems else _ENDED_WELL
-
-
-def _texts(error: BaseException) -> list[str]:
-    if isinstance(error, BaseExceptionGroup):
-        return [text for inner in error.exceptions for text in _texts(inner)]
-    return [str(error)]
+            problem = str(first_of(group))
+        if problem is None:
+            return _ENDED_WELL
+        await channel.send(Failed(problem))
+        return _FAILED
 
 
 class Worker:

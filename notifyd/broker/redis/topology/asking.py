@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 from redis.typing import EncodableT
 
 from notifyd.broker.redis.link import Link, LinkLost
-from notifyd.errors import BrokerUnavailable
+from notifyd.errors import BrokerUnavailable, first_of
 
 SCAN_COUNT = 1000
 """Keys looked at by one step of SCAN: some 0.2 ms of a server's time."""
@@ -31,15 +31,14 @@ async def scan_server(link: Link, pattern: str) -> set[str]:
 
 async def ask_once(link: Link, *command: EncodableT) -> Any:
     """Connect, send one command, hang up; for a link that nobody runs otherwise. Raises LinkLost, in words."""
-    reply = None
-    failures: list[str] = []
+    reply, lost = None, None
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(link.run)
             reply = await link.execute(*command)
             nursery.cancel_scope.cancel()
     except* (LinkLost, BrokerUnavailable, RedisError) as group:
-        failures += map(str, group.exceptions)
-    if failures:
-        raise LinkLost(failures[0])
+        lost = LinkLost(str(first_of(group)))
+    if lost is not None:
+        raise lost
     return reply

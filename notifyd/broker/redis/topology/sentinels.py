@@ -18,7 +18,7 @@ from notifyd.broker.redis.link import Link, LinkLost
 from notifyd.broker.redis.target import Endpoint
 from notifyd.broker.redis.topology.asking import ask_once
 from notifyd.broker.redis.topology.linking import Linking
-from notifyd.errors import BrokerUnavailable
+from notifyd.errors import BrokerUnavailable, first_of
 
 CHANNEL = "+switch-master"
 
@@ -75,15 +75,15 @@ class Sentinels:
         """
         watched = self._endpoints[0]
         link = self._linking.link(watched, self._hear, role="sentinel")
-        failures: list[str] = []
+        why = "it was heard no more"
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(link.run)
                 await self._follow(watched, link, task_status)
         except* (LinkLost, BrokerUnavailable, RedisError) as group:
-            failures += map(str, group.exceptions)
+            why = str(first_of(group))
         self.distrust()
-        raise LinkLost(failures[0])
+        raise LinkLost(why)
 
     async def _follow(self, watched: Endpoint, link: Link, task_status: trio.TaskStatus[None]) -> None:
         await link.subscribe("SUBSCRIBE", [CHANNEL])
