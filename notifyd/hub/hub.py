@@ -182,7 +182,7 @@ class Hub:
     async def _leave_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         """Leave topics side by side: also cancelled, each is begun, and what is begun the broker makes up for."""
         async with trio.open_nursery() as nursery:
-            for topic in topics:
+            for topic in sorted(topics):  # in the same order each time: a simulation replays
                 nursery.start_soon(self._leave, subscriber, topic)
 
     async def _leave(self, subscriber: Subscriber, topic: str) -> None:
