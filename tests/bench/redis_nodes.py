@@ -13,7 +13,7 @@ import trio
 from tests.bench.result import Result
 from tests.kit.redis_servers import standalone
 from tests.reliability.cluster_process import NodeCluster, running_nodes
-from tests.reliability.line import Line, LineLost
+from tests.reliability.line import Line
 from tests.reliability.node_process import raise_descriptor_limit
 
 TOPIC = "durable:bench"
@@ -123,9 +123,4 @@ async def _subscribed(nodes: NodeCluster, number: int, clients: int) -> list[Lin
 
 
 async def _connected(nodes: NodeCluster, number: int) -> Line:
-    try:
-        line = await Line.open(nodes.port(number, "websocket"), "websocket")
-        await line.ask({"op": "connect", "id": 1})
-    except LineLost as lost:
-        raise AssertionError(f"the node refused a client: {lost.code}") from None
-    return line
+    return await Line.connected(nodes.port(number, "websocket"), "websocket")

@@ -1,8 +1,6 @@
 """A node whose broker is away, clause by clause: what goes on, what is refused and how, what comes back by itself."""
 
 import json
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,25 +12,30 @@ import trio
 from notifyd.node import Node
 from notifyd.settings import BrokerSettings, Url
 from tests.http_client import Answer, HttpClient
+from tests.integration.cluster_waits import heard_all, wait_saved
 from tests.kit.memory_node import policy
 from tests.kit.redis_node import Caller, caller, open_redis_node, opened
 from tests.kit.redis_process import RedisServer
 from tests.kit.redis_servers import standalone
+from tests.kit.until import until
 
 pytestmark = pytest.mark.guard(60)
 
 LIVE = policy("live:**", history=0)
+PREFIX = "p"
 TIMEOUT_S = 0.5
-SOON_S = 0.1
+LONG_TIMEOUT_S = 4.0
+SOON_S = 1.0
+"""Who is answered within so long did not wait for the long timeout."""
 
 
 @asynccontextmanager
-async def two_nodes() -> AsyncIterator[tuple[RedisServer, Node, Node]]:
+async def two_nodes(timeout_s: float = TIMEOUT_S) -> AsyncIterator[tuple[RedisServer, Node, Node]]:
     with standalone(appendfsync="always") as server:
-        broker = BrokerSettings(url=Url(server.url), prefix="p", timeout_s=TIMEOUT_S)
+        broker = BrokerSettings(url=Url(server.url), prefix=PREFIX, timeout_s=timeout_s)
         async with (
-            open_redis_node(server.url, "p", "n1", LIVE, broker=broker) as one,
-            open_redis_node(server.url, "p", "n2", LIVE, broker=broker) as two,
+            open_redis_node(server.url, PREFIX, "n1", LIVE, broker=broker) as one,
+            open_redis_node(server.url, PREFIX, "n2", LIVE, broker=broker) as two,
         ):
             yield server, one, two
 
@@ -55,7 +58,7 @@ def assert_unavailable(answer: dict[str, Any]) -> None:
 
 
 async def test_what_is_refused_and_what_goes_on_while_redis_is_dead() -> None:
-    async with two_nodes() as (server, one, two):
+    async with two_nodes(LONG_TIMEOUT_S) as (server, one, two):
         ada, bob, far = await caller(one), await caller(one), await caller(two)
         for client in (ada, far):
             await client.ask("subscribe", topic="kept:a")
@@ -78,7 +81,7 @@ async def test_what_is_refused_and_what_goes_on_while_redis_is_dead() -> None:
         assert answer["scope"] == "node"
         assert (await ada.ask("publish", topic="live:b", data="near too"))["scope"] == "node"
         assert await data(bob, "live:b") == ["near too"]
-        assert (await bob.ask("unsubscribe", topic="live:a"))["op"] in ("unsubscribed", "error")
+        assert (await bob.ask("unsubscribe", topic="live:a"))["op"] == "unsubscribed"
         assert await far.heard() == []
         server.restart()
         await wait_back(one, two)
@@ -132,7 +135,7 @@ async def test_keyed_messages_without_history_are_not_doubled(how: str) -> None:
         if how == "killed":
             server.kill()
         else:
-            os.kill(server.pid, signal.SIGSTOP)
+            server.stop_process()
         try:
             await trio.sleep(0.05)
             async with trio.open_nursery() as nursery:
@@ -144,12 +147,11 @@ async def test_keyed_messages_without_history_are_not_doubled(how: str) -> None:
             if how == "killed":
                 server.restart()
             else:
-                os.kill(server.pid, signal.SIGCONT)
+                server.continue_process()
         await wait_back(one)
         await publish_with_key(eve, "k1")
         await bob.ask("publish", topic="live:a", data="end")
-        await trio.sleep(0.3)
-        assert await data(ada, "live:a") == ["k1", "k2", "end"]
+        assert [push["data"] for push in await heard_all(ada, 3)] == ["k1", "k2", "end"]
 
 
 async def publish_with_key(client: Caller, key: str) -> None:
@@ -160,9 +162,9 @@ async def test_a_session_cannot_be_resumed_meanwhile_and_can_be_afterwards() -> 
     async with two_nodes() as (server, one, two):
         ada = await caller(one)
         await ada.ask("subscribe", topic="kept:a")
-        await trio.sleep(0.3)
+        await wait_saved(server.url, PREFIX, ada.session, ["kept:a"])
         ada.line.close()
-        await trio.sleep(0.1)
+        await until(lambda: ada.session not in one.context.hub.registry.subscribers)
         server.kill()
         await trio.sleep(0.05)
         for node in (one, two):
@@ -181,7 +183,7 @@ async def test_a_node_that_starts_without_its_broker_serves_and_finds_it_later()
     with standalone() as server:
         server.kill()
         began_s = time.monotonic()
-        async with open_redis_node(server.url, "p", "n1", LIVE) as one:
+        async with open_redis_node(server.url, PREFIX, "n1", LIVE) as one:
             assert time.monotonic() - began_s < 4
             ada = await caller(one)
             assert (await ada.ask("subscribe", topic="live:a"))["scope"] == "node"

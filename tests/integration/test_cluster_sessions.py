@@ -1,10 +1,14 @@
 """Sessions that move between nodes: two that want one at once, and nobody who watches sees them flicker."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 
 from notifyd.broker.redis.membership import GRACE_S
-from notifyd.hub.live_sessions import SAVE_PAUSE_S
+from notifyd.node import Node
+from tests.integration.cluster_waits import heard_all, wait_saved
 from tests.kit.memory_node import policy
 from tests.kit.redis_node import Caller, caller, open_redis_node, opened
 from tests.reliability.line import LineLost
@@ -24,16 +28,29 @@ async def members(client: Caller, topic: str) -> list[str]:
     return sorted(member["session"] for member in (await client.ask("presence", topic=topic))["members"])
 
 
-async def test_a_session_that_moves_is_not_seen_to_leave_or_join(redis_url: str, redis_prefix: str) -> None:
+@asynccontextmanager
+async def watched(url: str, prefix: str) -> AsyncIterator[tuple[Node, Node, Caller, Caller]]:
+    """Two nodes; on the first a watcher, and a client of whose coming it has heard and whose session is saved."""
     async with (
-        open_redis_node(redis_url, redis_prefix, "n1", SEEN) as one,
-        open_redis_node(redis_url, redis_prefix, "n2", SEEN) as two,
+        open_redis_node(url, prefix, "n1", SEEN) as one,
+        open_redis_node(url, prefix, "n2", SEEN) as two,
     ):
         watcher, ada = await caller(one), await caller(one)
         await subscribe(watcher, *TOPICS)
         await subscribe(ada, *TOPICS)
-        await trio.sleep(2 * SAVE_PAUSE_S)
-        await watcher.heard()
+        await wait_saved(url, prefix, ada.session, TOPICS)
+        assert await changes(watcher) == [("joined", topic, ada.session) for topic in TOPICS]
+        yield one, two, watcher, ada
+
+
+async def changes(watcher: Caller) -> list[tuple[str, str, str]]:
+    """Who came or went, once a change of each topic was heard; and what was heard beyond that."""
+    return sorted((push["op"], push["topic"], push["session"]) for push in await heard_all(watcher, len(TOPICS)))
+
+
+async def test_a_session_that_moves_is_not_seen_to_leave_or_join(redis_url: str, redis_prefix: str) -> None:
+    async with watched(redis_url, redis_prefix) as (one, two, watcher, first):
+        ada = first
         for node in (two, one, two, two):
             successor = await opened(node)
             answer = await successor.connect(session=ada.session)
@@ -46,23 +63,12 @@ async def test_a_session_that_moves_is_not_seen_to_leave_or_join(redis_url: str,
         for topic in TOPICS:
             assert await members(watcher, topic) == sorted([watcher.session, ada.session])
         ada.line.close()
-        await trio.sleep(0.5)
-        assert sorted((push["op"], push["topic"]) for push in await watcher.heard()) == [
-            ("left", topic) for topic in TOPICS
-        ]
+        assert await changes(watcher) == [("left", topic, ada.session) for topic in TOPICS]
 
 
 async def test_of_two_nodes_that_resume_a_session_at_once_one_has_it(redis_url: str, redis_prefix: str) -> None:
-    async with (
-        open_redis_node(redis_url, redis_prefix, "n1", SEEN) as one,
-        open_redis_node(redis_url, redis_prefix, "n2", SEEN) as two,
-    ):
-        watcher, ada = await caller(one), await caller(one)
-        await subscribe(watcher, *TOPICS)
-        await subscribe(ada, *TOPICS)
-        await trio.sleep(2 * SAVE_PAUSE_S)
+    async with watched(redis_url, redis_prefix) as (one, two, watcher, ada):
         session = ada.session
-        await watcher.heard()
         for _ in range(8):
             rivals = [await opened(node) for node in (one, two)]
             codes: dict[Caller, int | None] = {}

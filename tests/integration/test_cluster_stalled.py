@@ -1,23 +1,23 @@
 """A node that stands still while its sessions are taken over, and goes on: it is not theirs any more."""
 
-import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 
 from notifyd.broker.redis.membership import GRACE_S
+from tests.integration.cluster_waits import wait_saved
 from tests.kit.redis_process import RedisServer
 from tests.kit.redis_servers import standalone
-from tests.reliability.cluster_process import NodeCluster, running_nodes
+from tests.reliability.cluster_process import NodeCluster, running_nodes, stalled
 from tests.reliability.line import Line, LineLost
 
 pytestmark = pytest.mark.guard(60)
 
 SETTINGS = {"TOPICS": '[{ match = "**", history = 100, joins = true, subscribe = "anyone", publish = "anyone" }]'}
-
+PREFIX = "notifyd"
 
 _lines: list[Line] = []
 
@@ -32,12 +32,15 @@ async def two_nodes() -> AsyncIterator[tuple[RedisServer, NodeCluster]]:
                 _lines.pop().close()
 
 
-async def connected(nodes: NodeCluster, number: int, **fields: str) -> tuple[Line, dict[str, object]]:
-    line = await Line.open(nodes.port(number, "device"), "device")
+async def connected(nodes: NodeCluster, number: int, **fields: str) -> Line:
+    line = await Line.connected(nodes.port(number, "device"), "device", **fields)
     _lines.append(line)
-    answer = await line.ask({"op": "connect", "id": 1, **fields})
-    assert answer["op"] == "connected", answer
-    return line, answer
+    return line
+
+
+def assert_resumed(answer: dict[str, Any], *topics: str) -> None:
+    assert answer["resumed"] is True
+    assert set(answer["topics"]) == set(topics)
 
 
 async def code_of(line: Line) -> int | None:
@@ -51,25 +54,20 @@ async def code_of(line: Line) -> int | None:
 @pytest.mark.parametrize("forgets", [False, True], ids=["subscribed", "unsubscribed by Redis"])
 async def test_a_stalled_node_gives_up_what_was_taken_over(forgets: bool) -> None:
     async with two_nodes() as (server, nodes):
-        watcher, _ = await connected(nodes, 1)
-        ada, answer = await connected(nodes, 0)
-        session = str(answer["session"])
+        watcher = await connected(nodes, 1)
+        ada = await connected(nodes, 0)
+        session = ada.welcome["session"]
         for line in (watcher, ada):
             for number, topic in enumerate(("a:1", "a:2"), start=2):
                 assert (await line.ask({"op": "subscribe", "id": number, "topic": topic}))["op"] == "subscribed"
-        await trio.sleep(0.3)
-        while (await watcher.ask({"op": "ping", "id": 9}))["op"] != "pong":
-            pass
-        os.kill(nodes[0].process.pid, signal.SIGSTOP)
-        try:
+        await wait_saved(server.url, PREFIX, session, ["a:1", "a:2"])
+        async with stalled(nodes[0]):
             if forgets:
                 _cut_subscriptions_of_first(server)
-            successor, answer = await connected(nodes, 1, session=session)
-            assert answer["resumed"] is True
-            assert await successor.ask({"op": "subscribe", "id": 5, "topic": "a:3"})
-            await trio.sleep(0.3)
-        finally:
-            os.kill(nodes[0].process.pid, signal.SIGCONT)
+            successor = await connected(nodes, 1, session=session)
+            assert_resumed(successor.welcome, "a:1", "a:2")
+            assert (await successor.ask({"op": "subscribe", "id": 5, "topic": "a:3"}))["op"] == "subscribed"
+            await wait_saved(server.url, PREFIX, session, ["a:1", "a:2", "a:3"])
         with trio.fail_after(5):
             assert await code_of(ada) == 4100
         await trio.sleep(GRACE_S + 0.5)
@@ -77,10 +75,9 @@ async def test_a_stalled_node_gives_up_what_was_taken_over(forgets: bool) -> Non
             reply = await watcher.ask({"op": "presence", "id": 6, "topic": topic})
             assert session in [member["session"] for member in reply["members"]], topic
         successor.close()
-        await trio.sleep(0.3)
-        _, answer = await connected(nodes, 0, session=session)
-        assert answer["resumed"] is True
-        assert set(answer["topics"]) == {"a:1", "a:2", "a:3"}  # type: ignore[call-overload]
+        await nodes[1].wait_metric("sessions", 1)  # the watcher's
+        await wait_saved(server.url, PREFIX, session, ["a:1", "a:2", "a:3"])
+        assert_resumed((await connected(nodes, 0, session=session)).welcome, "a:1", "a:2", "a:3")
 
 
 def _cut_subscriptions_of_first(server: RedisServer) -> None:
@@ -93,25 +90,21 @@ def _cut_subscriptions_of_first(server: RedisServer) -> None:
 async def test_a_client_that_returns_to_a_node_that_has_not_heard_keeps_its_session() -> None:
     """Away from a node and back, while that node stood still: the newest connection stays."""
     async with two_nodes() as (server, nodes):
-        ada, answer = await connected(nodes, 0)
-        session = str(answer["session"])
+        ada = await connected(nodes, 0)
+        session = ada.welcome["session"]
         await ada.ask({"op": "subscribe", "id": 2, "topic": "a:1"})
-        await trio.sleep(0.3)
-        os.kill(nodes[0].process.pid, signal.SIGSTOP)
-        try:
+        await wait_saved(server.url, PREFIX, session, ["a:1"])
+        async with stalled(nodes[0]):
             _cut_subscriptions_of_first(server)
-            second, _ = await connected(nodes, 1, session=session)
+            second = await connected(nodes, 1, session=session)
             await second.ask({"op": "subscribe", "id": 5, "topic": "a:2"})
             second.close()
-            await trio.sleep(0.3)
+            await nodes[1].wait_metric("sessions", 0)
+            await wait_saved(server.url, PREFIX, session, ["a:1", "a:2"])
             third = await Line.open(nodes.port(0, "device"), "device")
             _lines.append(third)
             await third.send({"op": "connect", "id": 1, "session": session})
-        finally:
-            os.kill(nodes[0].process.pid, signal.SIGCONT)
-        answer = await third.next()
-        assert answer["resumed"] is True
-        assert set(answer["topics"]) == {"a:1", "a:2"}  # type: ignore[call-overload]
+        assert_resumed(await third.next(), "a:1", "a:2")
         with trio.move_on_after(2) as waited:
             code = await code_of(third)
         assert waited.cancelled_caught, f"closed with {code}"

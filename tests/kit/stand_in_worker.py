@@ -1,6 +1,7 @@
 """A process that talks to its parent as a worker does, and is no node: for tests of the parent.
 
-Its first argument says how it behaves; see `BEHAVIOURS`. What it is told, it writes to the file named by the second.
+Its first argument says how it behaves; see `BEHAVIOURS`. What it is told, it writes to the file named by the second;
+before all else, it adds its process to the file of that name with `.pids` behind it.
 """
 
 import os
@@ -29,8 +30,8 @@ def hear() -> Iterator[Order]:
             yield msgspec.msgpack.decode(received.read(int.from_bytes(header, "big")), type=Order)
 
 
-def note(text: str) -> None:
-    with Path(sys.argv[2]).open("a") as file:
+def note(text: str, ending: str = "") -> None:
+    with Path(sys.argv[2] + ending).open("a") as file:
         file.write(f"{text}\n")
 
 
@@ -105,6 +106,7 @@ BEHAVIOURS: dict[str, Callable[[], int]] = {
 }
 
 if __name__ == "__main__":
+    note(str(os.getpid()), ".pids")
     PARENT = socket.socket(fileno=os.dup(0))
     PARENT.setblocking(True)
     sys.exit(BEHAVIOURS[sys.argv[1]]())

@@ -6,6 +6,8 @@ async with running_nodes(2, server.url) as nodes:
 """
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
@@ -97,6 +99,16 @@ async def wait_ready(node: NodeProcess, seconds: float = 10.0) -> None:
             await trio.sleep(0.02)
         return
     raise AssertionError(f"not ready after {seconds:g} s: {told}")
+
+
+@asynccontextmanager
+async def stalled(node: NodeProcess) -> AsyncIterator[None]:
+    """Let a process stand still for the length of the block."""
+    os.kill(node.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(node.process.pid, signal.SIGCONT)
 
 
 @asynccontextmanager

@@ -32,12 +32,16 @@ class LineLost(Exception):
 
 
 class Line:
-    """An open connection. Belongs to one task; any other may `cut` it. Raises LineLost."""
+    """An open connection; `welcome` is the answer to `connect`. Belongs to one task; any other may `cut` it.
+
+    Raises LineLost.
+    """
 
     def __init__(self, stream: trio.SocketStream, transport: Transport) -> None:
         self.transport = transport
         self.close_code: int | None = None
         self.retry_after_s = 0.0
+        self.welcome: dict[str, Any] = {}
         self._stream = stream
         self._buffer = bytearray()
         self._messages: deque[dict[str, Any]] = deque()
@@ -61,6 +65,18 @@ class Line:
         try:
             if transport == "websocket":
                 await line._upgrade()
+        except BaseException:
+            line.close()
+            raise
+        return line
+
+    @classmethod
+    async def connected(cls, port: int, transport: Transport, **fields: Any) -> "Line":
+        """Open a connection, and become a client of the node."""
+        line = await cls.open(port, transport)
+        try:
+            line.welcome = await line.ask({"op": "connect", "id": 1, **fields})
+            assert line.welcome["op"] == "connected", line.welcome
         except BaseException:
             line.close()
             raise

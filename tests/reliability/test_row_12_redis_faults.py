@@ -1,7 +1,7 @@
 """RELIABILITY row 12: whatever happens to Redis, or to a node of ours, no acknowledged message is lost in silence."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -131,16 +131,29 @@ async def test_nothing_is_lost_whatever_follows_whatever(seed: int, report: Call
     await _row(names, lambda _: chance.uniform(0.1, 3.0), report)
 
 
+# --- Redis as a set of servers ----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _busy_nodes(
+    url: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[NodeCluster, Traffic]]:
+    """Two nodes whose traffic has flowed for a moment."""
+    async with running_nodes(2, url, settings=settings) as nodes:
+        await nodes.wait_ready()
+        async with flowing_traffic(nodes) as traffic:
+            await trio.sleep(QUIET_S)
+            yield nodes, traffic
+
+
 # --- Sentinel ---------------------------------------------------------------------------------------------------------
 
 
 async def _fail_over(
-    sentinels: SentinelSet, nodes: NodeCluster, report: Callable[[str], None], *, lag_s: float = 0.0
+    sentinels: SentinelSet, report: Callable[[str], None], *, lag_s: float = 0.0, replicas: int = 0
 ) -> tuple[int, Verdict]:
     """Kill the primary, its replica `lag_s` behind; how many acknowledged messages were lost, and the verdict."""
-    await nodes.wait_ready()
-    async with flowing_traffic(nodes) as traffic:
-        await trio.sleep(QUIET_S)
+    async with _busy_nodes(sentinels.url, {"BROKER__REPLICAS": str(replicas)}) as (nodes, traffic):
         old = sentinels.primary
         if lag_s:
             sentinels.replica.cli("REPLICAOF", "NO", "ONE")
@@ -167,68 +180,58 @@ async def _fail_over(
 @pytest.mark.long
 async def test_a_failover_loses_no_more_than_its_window_and_says_so(report: Callable[[str], None]) -> None:
     with sentinel_set() as sentinels:
-        async with running_nodes(2, sentinels.url) as nodes:
-            await _fail_over(sentinels, nodes, report)
+        await _fail_over(sentinels, report)
 
 
 @pytest.mark.guard(60)
 async def test_what_a_failover_loses_is_named(report: Callable[[str], None]) -> None:
     """The replica is cut off before the primary dies, so that it lacks what was acknowledged last."""
     with sentinel_set() as sentinels:
-        async with running_nodes(2, sentinels.url) as nodes:
-            lost, verdict = await _fail_over(sentinels, nodes, report, lag_s=0.4)
-            assert lost > 0
-            assert verdict.gaps > 0
+        lost, verdict = await _fail_over(sentinels, report, lag_s=0.4)
+        assert lost > 0
+        assert verdict.gaps > 0
 
 
 @pytest.mark.guard(60)
 async def test_a_failover_loses_nothing_that_a_replica_confirmed(report: Callable[[str], None]) -> None:
-    with sentinel_set() as sentinels:
-        async with running_nodes(2, sentinels.url, settings={"BROKER__REPLICAS": "1"}) as nodes:
-            await _confirmed_failover(sentinels, nodes, report)
-
-
-async def _confirmed_failover(sentinels: SentinelSet, nodes: NodeCluster, report: Callable[[str], None]) -> None:
     """The killed primary has to come back as a replica before anything can be confirmed again."""
 
-    async def bring_back() -> None:
+    async def bring_back(sentinels: SentinelSet) -> None:
         old = sentinels.primary
         while old.is_running:  # noqa: ASYNC110 - a process ends
             await trio.sleep(0.05)
         await trio.to_thread.run_sync(sentinels.wait_failed_over, old)
         await trio.to_thread.run_sync(old.restart)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bring_back)
-        lost, _ = await _fail_over(sentinels, nodes, report)
-        assert lost == 0
+    with sentinel_set() as sentinels:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bring_back, sentinels)
+            lost, _ = await _fail_over(sentinels, report, replicas=1)
+            assert lost == 0
 
 
 @pytest.mark.long
 async def test_a_primary_that_wakes_up_after_its_failover_deceives_nobody(report: Callable[[str], None]) -> None:
     """It takes itself for the primary until a Sentinel tells it otherwise."""
     with sentinel_set() as sentinels:
-        async with running_nodes(2, sentinels.url) as nodes:
-            await nodes.wait_ready()
-            async with flowing_traffic(nodes) as traffic:
-                await trio.sleep(QUIET_S)
-                old = sentinels.primary
-                old.stop_process()
-                try:
-                    await trio.to_thread.run_sync(sentinels.wait_failed_over, old)
-                finally:
-                    old.continue_process()
-                resumed_s = await traffic.wait_flowing(BACK_S)
-                await trio.to_thread.run_sync(sentinels.wait_ready)
-                verdict = await traffic.finish()
-                missing = await traffic.missing_in_history()
-                report(
-                    f"row 12: primary stopped until another was: whole {resumed_s:.1f} s after; of "
-                    f"{len(traffic.acknowledged)} acknowledged {len(missing)} lost; {verdict}"
-                )
-                assert verdict.complaints == []
-                assert missing == []
-                nodes.assert_well()
+        async with _busy_nodes(sentinels.url) as (nodes, traffic):
+            old = sentinels.primary
+            old.stop_process()
+            try:
+                await trio.to_thread.run_sync(sentinels.wait_failed_over, old)
+            finally:
+                old.continue_process()
+            resumed_s = await traffic.wait_flowing(BACK_S)
+            await trio.to_thread.run_sync(sentinels.wait_ready)
+            verdict = await traffic.finish()
+            missing = await traffic.missing_in_history()
+            report(
+                f"row 12: primary stopped until another was: whole {resumed_s:.1f} s after; of "
+                f"{len(traffic.acknowledged)} acknowledged {len(missing)} lost; {verdict}"
+            )
+            assert verdict.complaints == []
+            assert missing == []
+            nodes.assert_well()
 
 
 # --- Cluster ----------------------------------------------------------------------------------------------------------
@@ -252,36 +255,31 @@ async def _migrate(running: Cluster, traffic: Traffic) -> int:
 @pytest.mark.guard(60)
 async def test_a_slot_moves_and_nothing_is_lost(report: Callable[[str], None]) -> None:
     with cluster() as running:
-        async with running_nodes(2, running.url) as nodes:
-            await nodes.wait_ready()
-            async with flowing_traffic(nodes) as traffic:
-                await trio.sleep(QUIET_S)
-                moved = await _migrate(running, traffic)
-                resumed_s = await traffic.wait_flowing(BACK_S)
-                verdict = await _assert_whole(traffic, nodes)
-                report(
-                    f"row 12: {len(traffic.topics)} slots of {moved} keys moved under load: {len(traffic.refusals)} "
-                    f"refusals, whole {resumed_s:.1f} s after; {len(traffic.acknowledged)} acknowledged, {verdict}"
-                )
+        async with _busy_nodes(running.url) as (nodes, traffic):
+            moved = await _migrate(running, traffic)
+            resumed_s = await traffic.wait_flowing(BACK_S)
+            verdict = await _assert_whole(traffic, nodes)
+            report(
+                f"row 12: {len(traffic.topics)} slots of {moved} keys moved under load: {len(traffic.refusals)} "
+                f"refusals, whole {resumed_s:.1f} s after; {len(traffic.acknowledged)} acknowledged, {verdict}"
+            )
 
 
 @pytest.mark.long
 async def test_a_master_of_a_cluster_is_killed_and_its_replica_goes_on(report: Callable[[str], None]) -> None:
     with cluster(replicas=1) as running:
-        async with running_nodes(2, running.url) as nodes:
-            await nodes.wait_ready()
-            async with flowing_traffic(nodes) as traffic:
-                killed = running.owner(running.slot_of(f"{{{traffic.topics[0]}}}"))
-                killed_s = trio.current_time()
-                killed.kill()
-                await traffic.wait_flowing(BACK_S + 10)
-                took_s = trio.current_time() - killed_s
-                verdict = await traffic.finish()
-                missing = await traffic.missing_in_history()
-                report(
-                    f"row 12: a master of a cluster killed, whole {took_s:.1f} s after; of {len(traffic.acknowledged)} "
-                    f"acknowledged {len(missing)} lost; {verdict}"
-                )
-                assert verdict.complaints == []
-                assert all(killed_s - ack.when_s <= LOSS_WINDOW_S for ack in missing)
-                nodes.assert_well()
+        async with _busy_nodes(running.url) as (nodes, traffic):
+            killed = running.owner(running.slot_of(f"{{{traffic.topics[0]}}}"))
+            killed_s = trio.current_time()
+            killed.kill()
+            await traffic.wait_flowing(BACK_S + 10)
+            took_s = trio.current_time() - killed_s
+            verdict = await traffic.finish()
+            missing = await traffic.missing_in_history()
+            report(
+                f"row 12: a master of a cluster killed, whole {took_s:.1f} s after; of {len(traffic.acknowledged)} "
+                f"acknowledged {len(missing)} lost; {verdict}"
+            )
+            assert verdict.complaints == []
+            assert all(killed_s - ack.when_s <= LOSS_WINDOW_S for ack in missing)
+            nodes.assert_well()

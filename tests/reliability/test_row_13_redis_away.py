@@ -40,22 +40,16 @@ LIVE = 'match = "live:**", history = 0, subscribe = "anyone", publish = "anyone"
 SETTINGS = {"TOPICS": f"[{{ {LIVE} }}, {{ {DURABLE} }}]"}
 
 
-async def _connected(nodes: NodeCluster, number: int) -> Line:
-    line = await Line.open(nodes.port(number, "device"), "device")
-    assert (await line.ask({"op": "connect", "id": 1}))["op"] == "connected"
-    return line
-
-
-async def _local_life(nodes: NodeCluster) -> tuple[Line, Line]:
+async def _local_life(nodes: NodeCluster) -> list[Line]:
     """What goes on without Redis: a topic without history, on each node for itself. Its listeners on both nodes."""
-    listeners = (await _connected(nodes, 0), await _connected(nodes, 1))
+    listeners = [await Line.connected(nodes.port(number, "device"), "device") for number in range(2)]
     for listener in listeners:
         reply = await listener.ask({"op": "subscribe", "id": 2, "topic": "live:a"})
         assert reply == {"op": "subscribed", "id": 2, "topic": "live:a", "scope": "node"}
         refused = await listener.ask({"op": "subscribe", "id": 3, "topic": "durable:new"})
         assert (refused["op"], refused["code"]) == ("error", 503)
         assert refused["retry_after"] > 0
-    publisher = await _connected(nodes, 0)
+    publisher = await Line.connected(nodes.port(0, "device"), "device")
     reply = await publisher.ask({"op": "publish", "id": 2, "topic": "live:a", "data": "here"})
     assert reply == {"op": "published", "id": 2, "topic": "live:a", "scope": "node"}
     with trio.fail_after(1):
@@ -64,9 +58,9 @@ async def _local_life(nodes: NodeCluster) -> tuple[Line, Line]:
     return listeners
 
 
-async def _assert_reaches_all(nodes: NodeCluster, listeners: tuple[Line, Line]) -> None:
+async def _assert_reaches_all(nodes: NodeCluster, listeners: list[Line]) -> None:
     """The subscription that was of one node only reaches the other one's publishers now."""
-    publisher = await _connected(nodes, 0)
+    publisher = await Line.connected(nodes.port(0, "device"), "device")
     with trio.fail_after(BACK_S):
         reply: dict[str, Any] = {"scope": "node"}
         while "scope" in reply:

@@ -1,17 +1,13 @@
 """RELIABILITY row 15: a node stands still until Redis drops its subscription, and goes on."""
 
-import os
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 import trio
 
 from tests.kit.redis_process import RedisServer
 from tests.kit.redis_servers import standalone
-from tests.reliability.cluster_process import NodeCluster, running_nodes
-from tests.reliability.node_process import NodeProcess
+from tests.reliability.cluster_process import NodeCluster, running_nodes, stalled
 from tests.reliability.traffic import Plan, Traffic, flowing_traffic
 
 BACK_S = 2.0
@@ -25,16 +21,6 @@ DROPPED = "overcoming of output buffer limits"
 
 LIMIT = "pubsub 256kb 0 0"
 PLAN = Plan(topics=6, publishers=2, witnesses=2, pause_s=0.002, padding=12_000, settle_s=30)
-
-
-@asynccontextmanager
-async def stalled(node: NodeProcess) -> AsyncIterator[None]:
-    """Let a process stand still for the length of the block."""
-    os.kill(node.process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(node.process.pid, signal.SIGCONT)
 
 
 async def _wait_subscribed(server: RedisServer, wanted: int, seconds: float) -> float:

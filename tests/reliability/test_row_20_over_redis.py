@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -32,11 +33,12 @@ SETTINGS = {
 
 
 class Life:
-    """One client, on one node after the other."""
+    """One client, on one node after the other. `seen` counts what it was granted."""
 
-    def __init__(self, nodes: NodeCluster, number: int, chance: random.Random) -> None:
+    def __init__(self, nodes: NodeCluster, number: int, chance: random.Random, seen: Counter[str]) -> None:
         self._nodes = nodes
         self._chance = chance
+        self._seen = seen
         self._topics = [f"{kind}:{number % TOPICS}" for kind in ("soak", "live")]
         self._id = 0
         self._line: Line
@@ -48,11 +50,10 @@ class Life:
             for topic in self._topics:
                 await self._ask("subscribe", topic=topic)
                 await self._ask("publish", topic=topic, data="x" * 50)
-            for _ in range(self._chance.choice([0, 0, 1, 2])):
-                await self._move()
-            await self._do_something()
-        except LineLost:
-            pass  # taken over, or unknown by then
+            with suppress(LineLost):  # taken over, or unknown by then
+                for _ in range(self._chance.choice([0, 0, 1, 2])):
+                    await self._move()
+                await self._do_something()
         finally:
             self._line.cut() if self._chance.random() < 0.3 else self._line.close()
 
@@ -62,6 +63,7 @@ class Life:
         resumed = {} if self._session is None else {"session": self._session}
         answer = await self._ask("connect", **resumed)
         self._session = answer.get("session")
+        self._seen["resumed"] += answer.get("resumed") is True
 
     async def _move(self) -> None:
         """Go on elsewhere, the old connection open, closed or reset."""
@@ -80,20 +82,25 @@ class Life:
 
     async def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         self._id += 1
-        return await self._line.ask({"op": op, "id": self._id, **fields})
+        answer = await self._line.ask({"op": op, "id": self._id, **fields})
+        self._seen["published"] += answer["op"] == "published"
+        return answer
 
 
-async def _live(nodes: NodeCluster, count: int, seed: int) -> None:
+async def _live(nodes: NodeCluster, count: int, seed: int) -> Counter[str]:
+    """Let so many live; how often one of them was resumed, and how many messages were published."""
     chance = random.Random(seed)
+    seen: Counter[str] = Counter()
     numbers = iter(range(count))
 
     async def clients() -> None:
         for number in numbers:
-            await Life(nodes, number, chance).run()
+            await Life(nodes, number, chance, seen).run()
 
     async with trio.open_nursery() as nursery:
         for _ in range(AT_ONCE):
             nursery.start_soon(clients)
+    return seen
 
 
 def _kinds(server: RedisServer) -> Counter[str]:
@@ -123,11 +130,13 @@ async def test_lives_across_nodes_leave_nothing(report: Callable[[str], None]) -
             await _live(nodes, WARM_UP, seed=1)
             before = await _at_rest(nodes, server)
             before_bytes = [nodes[number].resident_bytes for number in range(2)]
-            await _live(nodes, LIVES, seed=2)
+            seen = await _live(nodes, LIVES, seed=2)
+            assert seen["published"] == 2 * LIVES
+            assert seen["resumed"] > LIVES / 4
             assert await _at_rest(nodes, server) == before
             assert set(before["keys"]) <= {"topic", "{nodes}", "complete"}, before["keys"]
             grown = max(nodes[number].resident_bytes - before_bytes[number] for number in range(2)) / LIVES
-            report(f"row 20 over Redis in small: {LIVES} lives, {grown:.0f} bytes each, {before}")
+            report(f"row 20 over Redis in small: {LIVES} lives, {dict(seen)}, {grown:.0f} bytes each, {before}")
             assert grown <= GROWTH_BYTES
             for number in range(2):
                 assert await nodes[number].metric("barrier_hits_total") == 0

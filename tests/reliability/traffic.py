@@ -38,35 +38,23 @@ class Traffic:
     def __init__(self, nodes: Nodes, plan: Plan) -> None:
         self.plan = plan
         self._nodes = nodes
-        numbers = itertools.count()
         self.topics = [f"durable:{number}" for number in range(plan.topics)]
+        numbers = itertools.count()
         self.publishers = [
-            Publisher(
-                f"p{(number := next(numbers))}",
-                nodes,
-                topic,
-                home=number,
-                transport=TRANSPORTS[number // 2 % 2],
-                pause_s=plan.pause_s,
-                padding=plan.padding,
-                most_wait_s=plan.most_wait_s,
-            )
+            Publisher(f"p{number}", nodes, topic, **self._spread(number), pause_s=plan.pause_s, padding=plan.padding)
             for topic in self.topics
-            for _ in range(plan.publishers)
+            for number in itertools.islice(numbers, plan.publishers)
         ]
         self.witnesses = [
-            Witness(
-                f"w{(number := next(numbers))}",
-                nodes,
-                topic,
-                home=number,
-                transport=TRANSPORTS[number // 2 % 2],
-                resumes=number // 4 % 2 == 0,
-                most_wait_s=plan.most_wait_s,
-            )
+            Witness(f"w{number}", nodes, topic, **self._spread(number), resumes=number // 4 % 2 == 0)
             for topic in self.topics
-            for _ in range(plan.witnesses)
+            for number in itertools.islice(numbers, plan.witnesses)
         ]
+
+    def _spread(self, number: int) -> dict[str, Any]:
+        """By which node and transport a client of this number comes, so that there is every combination."""
+        transport = TRANSPORTS[number // 2 % 2]
+        return {"home": number, "transport": transport, "most_wait_s": self.plan.most_wait_s}
 
     # --- what was seen ------------------------------------------------------------------------------------------------
 
@@ -131,9 +119,8 @@ class Traffic:
         return [ack for ack in self.acknowledged if ack.data not in kept]
 
     async def _history(self, topic: str) -> list[Hashable]:
-        line = await Line.open(self._nodes.port(0, "device"), "device")
+        line = await Line.connected(self._nodes.port(0, "device"), "device")
         try:
-            await line.ask({"op": "connect", "id": 1})
             kept: list[Hashable] = []
             since: Any = "earliest"
             while True:

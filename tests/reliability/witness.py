@@ -4,7 +4,7 @@ Both find their node through `Nodes` and go to the next one when theirs is away,
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 import trio
@@ -34,18 +34,23 @@ class Silence(Exception):
     """A request was not answered in time: what the promise forbids."""
 
 
+@dataclass(eq=False)
 class Traveller:
     """What publisher and subscriber share: a line to some node, opened again and again."""
 
-    def __init__(self, name: str, nodes: Nodes, transport: Transport, home: int, most_wait_s: float) -> None:
-        self.name = name
-        self.home = home
+    name: str
+    nodes: Nodes
+    topic: str
+    _: KW_ONLY
+    home: int = 0
+    transport: Transport = "device"
+    most_wait_s: float = MOST_WAIT_S
+
+    def __post_init__(self) -> None:
         self.line: Line | None = None
         self.connected_s: list[float] = []
         self.codes: list[int | None] = []
-        self._nodes = nodes
-        self._transport = transport
-        self._backoff = Backoff(cap_s=most_wait_s)
+        self._backoff = Backoff(cap_s=self.most_wait_s)
 
     def cut(self) -> None:
         """Break its connection, as a network does."""
@@ -54,7 +59,7 @@ class Traveller:
 
     async def _open(self) -> Line:
         with trio.move_on_after(ANSWER_S):
-            return await Line.open(self._nodes.port(self.home, self._transport), self._transport)
+            return await Line.open(self.nodes.port(self.home, self.transport), self.transport)
         raise LineLost
 
     async def _ask(self, line: Line, message: dict[str, Any]) -> dict[str, Any]:
@@ -77,33 +82,22 @@ class Traveller:
         self._backoff.reset()
 
 
+@dataclass(eq=False, kw_only=True)
 class Witness(Traveller):
     """A subscriber of one durable topic; `account` is what it saw.
 
     With `resumes` it comes back with its session, else it subscribes anew with its position.
     """
 
-    def __init__(
-        self,
-        name: str,
-        nodes: Nodes,
-        topic: str,
-        *,
-        home: int = 0,
-        transport: Transport = "device",
-        resumes: bool = False,
-        most_wait_s: float = MOST_WAIT_S,
-    ) -> None:
-        super().__init__(name, nodes, transport, home, most_wait_s)
-        self.topic = topic
+    resumes: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.account: list[Event] = []
         self.position: Position | None = None
         self.has_begun = trio.Event()
         self.session: str | None = None
         self.resumed = 0
-        self.refusals: list[dict[str, Any]] = []
-        self.last_arrival_s = 0.0
-        self._resumes = resumes
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -126,11 +120,10 @@ class Witness(Traveller):
 
     async def _connect(self, line: Line) -> None:
         request: dict[str, Any] = {"op": "connect", "id": 1}
-        if self._resumes and self.session and self.position:
+        if self.resumes and self.session and self.position:
             request |= {"session": self.session, "positions": {self.topic: _plain(self.position)}}
         reply = await self._ask(line, request)
         if reply["op"] == "error":
-            self.refusals.append(reply)
             raise LineLost(reply["code"])
         self.session = reply["session"]
         standing = reply.get("topics", {}).get(self.topic) if reply["resumed"] else None
@@ -148,7 +141,6 @@ class Witness(Traveller):
             request["since"] = _plain(self.position)
         while (reply := await self._ask(line, request))["op"] == "error":
             assert reply["code"] == UNAVAILABLE, f"{self.name} was refused: {reply}"
-            self.refusals.append(reply)
             await trio.sleep(reply["retry_after"])
         if self.position is None:
             self.position = Position(reply["epoch"], reply["offset"])
@@ -167,7 +159,6 @@ class Witness(Traveller):
         if push["op"] == "message":
             self.position = Position(push["epoch"], push["offset"])
             self.account.append(Arrived(self.position, push["data"]))
-            self.last_arrival_s = trio.current_time()
         elif push["op"] == "gap":
             epoch = push.get("epoch") or (self.position.epoch if self.position else "")
             self.position = Position(epoch, push["to"])
@@ -185,30 +176,19 @@ class Refusal:
     took_s: float
 
 
+@dataclass(eq=False, kw_only=True)
 class Publisher(Traveller):
     """Publishes numbered messages with keys, each until it is acknowledged, then the next."""
 
-    def __init__(
-        self,
-        name: str,
-        nodes: Nodes,
-        topic: str,
-        *,
-        home: int = 0,
-        transport: Transport = "device",
-        pause_s: float = 0.0,
-        padding: int = 0,
-        most_wait_s: float = MOST_WAIT_S,
-    ) -> None:
-        super().__init__(name, nodes, transport, home, most_wait_s)
-        self.topic = topic
+    pause_s: float = 0.0
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.acknowledged: list[Acknowledged] = []
         self.refusals: list[Refusal] = []
         self.sent: list[Hashable] = []
-        self.tries = 0
         self.done = trio.Event()
-        self._pause_s = pause_s
-        self._padding = "." * padding
         self._stopping = False
 
     async def run(self, count: int = 2**31) -> None:
@@ -218,7 +198,7 @@ class Publisher(Traveller):
             while number < count and not self._stopping:
                 number += 1
                 await self._publish(f"{self.name}-{number}")
-                await trio.sleep(self._pause_s)
+                await trio.sleep(self.pause_s)
             self.done.set()
         finally:
             if self.line is not None:
@@ -228,12 +208,11 @@ class Publisher(Traveller):
         self._stopping = True
 
     async def _publish(self, key: str) -> None:
-        data = key + self._padding
+        data = key + "." * self.padding
         self.sent.append(data)
         request = {"op": "publish", "id": 7, "topic": self.topic, "data": data, "key": key}
         while True:
             began_s = trio.current_time()
-            self.tries += 1
             try:
                 reply = await self._ask(await self._ready_line(), request)
             except LineLost as lost:

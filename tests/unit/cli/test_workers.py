@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -27,7 +28,9 @@ from notifyd.errors import ConfigurationError, ListenError, NotifydError
 from notifyd.listeners.accept import address_of, bind
 from notifyd.settings import Address, ConnectionLimit, LimitSettings, ListenSettings, NodeSettings, Settings
 from notifyd.supervision import unwrapped
+from protocol.backoff import Backoff
 from tests.kit import stand_in_worker
+from tests.kit.until import until
 from tests.recorded_events import RecordedEvents
 from tests.unit.cli.command_line import Run
 
@@ -61,6 +64,11 @@ class Parent:
         """Return the processes that came to serve as this worker, the newest last."""
         return [line["process"] for line in self._events.logged("worker_serving") if line["worker"] == number]
 
+    def begun(self) -> dict[int, list[int]]:
+        """Return, by worker, the processes that came to their first act, whatever became of them."""
+        files = {number: self._directory / f"{number}.pids" for number in range(1, len(self.behaviours) + 1)}
+        return {number: [*map(int, file.read_text().split())] for number, file in files.items() if file.exists()}
+
     def failures(self) -> list[str]:
         """Return what was logged of workers that died."""
         return [line["error"] for line in self._events.logged("service_failed")]
@@ -72,12 +80,6 @@ class Parent:
 
 
 Starting = Callable[..., AbstractAsyncContextManager[Parent]]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what another process does: no event of ours tells of it."""
-    while not condition():  # noqa: ASYNC110 - see above
-        await trio.sleep(0.01)
 
 
 @pytest.fixture
@@ -129,25 +131,26 @@ async def test_all_workers_start_and_one_line_tells_that_they_serve(running: Sta
 
 
 @pytest.mark.parametrize(
-    ("behaviours", "problem"),
+    ("behaviours", "problem", "begun"),
     [
-        (("fail", "obey", "obey"), "the disk of worker and parent is full"),
-        (("obey", "fail", "obey"), "the disk of worker and parent is full"),
-        (("crash", "crash"), r"worker 1 \(process \d+\) ended with exit code 3 before it served"),
-        (("ramble", "obey"), "the process on the other side is not of this version of notifyd"),
+        (("fail", "obey", "obey"), "the disk of worker and parent is full", {1}),
+        (("obey", "fail", "obey"), "the disk of worker and parent is full", {1, 2, 3}),
+        (("crash", "crash"), r"worker 1 \(process \d+\) ended with exit code 3 before it served", {1}),
+        (("ramble", "obey"), "the process on the other side is not of this version of notifyd", {1}),
     ],
 )
 async def test_what_keeps_a_worker_from_serving_ends_all_and_is_told_once(
-    running: Starting, events: RecordedEvents, behaviours: tuple[str, ...], problem: str
+    running: Starting, events: RecordedEvents, behaviours: tuple[str, ...], problem: str, begun: set[int]
 ) -> None:
     with pytest.raises(NotifydError, match=problem):  # noqa: PT012 - the block is what fails
         try:
-            async with running(*behaviours, serving=False):
+            async with running(*behaviours, serving=False) as started:
                 await trio.sleep_forever()
         except BaseExceptionGroup as group:
             raise unwrapped(group) from None
     assert events.logged("serving") == events.logged("service_failed") == []
-    assert not any(is_alive(line["process"]) for line in events.logged("worker_serving"))
+    assert started.begun().keys() == begun
+    assert not any(is_alive(pid) for pids in started.begun().values() for pid in pids)
 
 
 async def test_a_command_that_cannot_be_run_is_told(events: RecordedEvents) -> None:
@@ -182,11 +185,29 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_others_stay(running: 
         assert is_alive(other)
 
 
-async def test_one_that_keeps_dying_is_replaced_after_ever_longer_waits(running: Starting) -> None:
+async def test_one_that_keeps_dying_is_replaced_after_ever_longer_waits(
+    running: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[tuple[float, float]] = []
+    begun_s: list[float] = []
+    next_delay_s, open_process = Backoff.next_delay_s, trio.lowlevel.open_process
+
+    def noted_delay_s(backoff: Backoff) -> float:
+        waits.append((time.monotonic(), next_delay_s(backoff)))
+        return waits[-1][1]
+
+    async def noted_process(*arguments: Any, **options: Any) -> trio.Process:
+        begun_s.append(time.monotonic())
+        return await open_process(*arguments, **options)
+
+    monkeypatch.setattr(Backoff, "next_delay_s", noted_delay_s)
+    monkeypatch.setattr(trio.lowlevel, "open_process", noted_process)
     async with running("serve_briefly") as started:
-        began_s = time.monotonic()
-        await until(lambda: len(started.pids(1)) == 4)
-        assert time.monotonic() - began_s >= 0.1 + 0.2 + 0.4
+        await until(lambda: len(started.pids(1)) == 4, 25.0)
+    delays_s = [delay_s for _, delay_s in waits[:3]]
+    assert all(delay_s >= least_s for delay_s, least_s in zip(delays_s, (0.1, 0.2, 0.4), strict=True))
+    assert all(one_s < next_s for one_s, next_s in pairwise(delays_s))
+    assert all(again_s - from_s >= delay_s for (from_s, delay_s), again_s in zip(waits[:3], begun_s[1:4], strict=True))
 
 
 async def test_one_that_ends_by_itself_is_replaced_too(running: Starting) -> None:
@@ -210,7 +231,7 @@ async def test_what_was_signalled_together_with_its_parent_is_no_failure(
 
 async def test_a_worker_that_waits_to_be_replaced_does_not_keep_a_drain_waiting(running: Starting) -> None:
     async with running("serve_briefly") as started:
-        await until(lambda: len(started.failures()) == 5)  # the next one would come after 1.6 s
+        await until(lambda: len(started.failures()) == 5, 25.0)  # the next one would come after 1.6 s
         began_s = time.monotonic()
         started.workers.drain()
     assert time.monotonic() - began_s < 1.0

@@ -1,12 +1,14 @@
 """A Redis that answers and refuses: full, or without rights. What cannot be done is said, and the rest goes on."""
 
+import re
+
 import pytest
 import trio
 
 from notifyd.broker.redis.keys import Names
 from notifyd.errors import BrokerUnavailable
 from tests.kit.memory_node import policy
-from tests.kit.redis_hub import open_redis_hub
+from tests.kit.redis_hub import RedisHub, open_redis_hub
 from tests.kit.redis_process import RedisServer
 from tests.kit.redis_servers import standalone
 from tests.kit.until import until
@@ -20,6 +22,13 @@ def fill(server: RedisServer) -> None:
 
 def empty(server: RedisServer) -> None:
     server.cli("CONFIG", "SET", "maxmemory", "0")
+
+
+async def until_well(hub: RedisHub) -> None:
+    """Wait until its broker tells of no problem; nobody tells when that is."""
+    with trio.fail_after(5):
+        while await hub.broker.problems():  # noqa: ASYNC110 - see above
+            await trio.sleep(0.05)
 
 
 async def test_a_full_redis_takes_no_messages_and_lets_them_be_read() -> None:
@@ -77,7 +86,7 @@ async def test_a_key_that_cannot_be_kept_is_known_before_anybody_hears_of_the_me
             await until(lambda: bob.data() == [2, 3])
 
 
-async def test_a_full_redis_still_drops_what_is_too_old(redis_prefix: str) -> None:
+async def test_a_full_redis_still_drops_what_is_too_old() -> None:
     with standalone() as server:
         async with open_redis_hub(server.url, "p", "n1", policy("**", history=10, ttl_s=0.2)) as one:
             await one.hub.publish("a:b", 1)
@@ -90,35 +99,36 @@ async def test_a_full_redis_still_drops_what_is_too_old(redis_prefix: str) -> No
 
 
 RIGHTS = {
-    "no scripts": "~* &* +@all -eval -evalsha",
-    "no keys": "~other:* &* +@all",
-    "no channels": "~* &other:* +@all",
-    "nothing": "~* &* -@all +hello +auth +ping +info +client +select",
+    "no scripts": ("~* &* +@all -eval -evalsha", "'evalsha' command"),
+    "no keys": ("~other:* &* +@all", "one of the keys|access a key"),  # newer servers say the latter
+    "no channels": ("~* &other:* +@all", "one of the channels|access a channel"),
+    "nothing": ("~* &* -@all +hello +auth +ping +info +client +select", "'subscribe' command"),
 }
+"""A user's rules, and what a problem says of them."""
 
 
 @pytest.mark.parametrize("what", RIGHTS)
 async def test_without_rights_it_says_which_and_does_not_pretend(what: str) -> None:
-    users = {"node": f">secret {RIGHTS[what]}"}
+    rules, words = RIGHTS[what]
+    users = {"node": f">secret {rules}"}
     with standalone(users=users) as server:
         url = server.url.replace("redis://", "redis://node:secret@")
         async with open_redis_hub(url, "p", "n1", LIVE) as one:
             problems = await one.broker.problems()
             assert problems, "it says that it is ready"
-            assert any("NOPERM" in problem or "refuses" in problem or "permission" in problem for problem in problems)
+            assert any(re.search(f"no permissions.* ({words})", problem, re.IGNORECASE) for problem in problems), (
+                problems
+            )
             assert "secret" not in str(problems)
             with pytest.raises(BrokerUnavailable) as refusal:
                 await one.subscriber().subscribe("a:b")
             assert "secret" not in str(refusal.value)
-            if what != "no channels":
-                with pytest.raises(BrokerUnavailable):
-                    await one.hub.publish("a:b", 1)
+            with pytest.raises(BrokerUnavailable):
+                await one.hub.publish("a:b", 1)
             await one.subscriber("bob", "s2").subscribe("live:a")
-            assert (await one.hub.publish("live:a", 1)).scope in ("node", None)
+            assert (await one.hub.publish("live:a", 1)).scope == "node"
             server.cli("ACL", "SETUSER", "node", "allkeys", "allchannels", "+@all")
-            with trio.fail_after(5):
-                while await one.broker.problems():  # noqa: ASYNC110 - nobody tells when it is well
-                    await trio.sleep(0.05)
+            await until_well(one)
             await one.hub.publish("a:b", 1)
 
 
@@ -130,6 +140,4 @@ async def test_a_registry_of_nodes_of_the_wrong_kind_is_told(redis_server: Redis
             problems = await one.broker.problems()
             assert any("WRONGTYPE" in problem for problem in problems), problems
             redis_server.cli("DEL", key)
-            with trio.fail_after(5):
-                while await one.broker.problems():  # noqa: ASYNC110 - nobody tells when it is well
-                    await trio.sleep(0.05)
+            await until_well(one)

@@ -133,10 +133,18 @@ async def test_a_cancelled_subscribe_leaves_the_wish_and_what_follows_is_told(au
 
 
 async def test_who_waits_while_another_ends_the_wish_is_told(autojump_clock: MockClock) -> None:
+    outcome: list[tuple[BrokerUnavailable, float]] = []
+
+    async def wait(kit: SubscriberKit) -> None:
+        outcome.append(await refused(kit, "x"))
+
     async with open_subscriber(delay_s=lambda: 0.05) as kit, trio.open_nursery() as nursery:
-        nursery.start_soon(refused, kit, "x")
+        nursery.start_soon(wait, kit)
         await trio.sleep(0.01)
         await kit.subscriber.unsubscribe("x")
+    [(failure, took_s)] = outcome
+    assert str(failure) == "x was unsubscribed meanwhile"
+    assert took_s < DEADLINE_S / 2
 
 
 # --- the connection is lost ------------------------------------------------------------------------------------------
@@ -202,9 +210,11 @@ async def test_a_server_that_does_not_answer_costs_the_deadline_once(autojump_cl
         kit.node.stall()
         _, took_s = await refused(kit, "y")
         assert took_s <= DEADLINE_S
+        _, took_s = await refused(kit, "z")
+        assert took_s < 0.1
         kit.node.go_on()
         await kit.settle(3.0)
-        assert kit.subscribed() == {"x", "y"}
+        assert kit.subscribed() == {"x", "y", "z"}
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
