@@ -132,14 +132,16 @@ class TcpProxy:
 
     async def _serve(self, client: trio.SocketStream) -> None:
         self.accepted_s.append(trio.current_time())
-        if self._drops:
-            client.socket.close()
-            return
         try:
-            server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
+            if not self._drops:
+                server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
+                await self._connect(client, server)
         except OSError:
             _reset(client)
-            return
+        finally:
+            client.socket.close()
+
+    async def _connect(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
         pair = (client, server)
         self._pairs.add(pair)
         try:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.kit.tcp_proxy import TcpProxy, open_proxy
+from tests.kit.until import until
 
 
 @asynccontextmanager
@@ -153,3 +154,15 @@ async def test_a_server_that_is_not_there_resets_the_client() -> None:
     async with open_proxy(1) as proxy, await trio.open_tcp_stream("127.0.0.1", proxy.port) as client:
         with pytest.raises(trio.BrokenResourceError):
             await client.receive_some()
+
+
+async def test_who_is_still_being_connected_when_it_ends_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never_connected(*_address: object) -> None:
+        await trio.sleep_forever()
+
+    async with open_proxy(1) as proxy:
+        client = await trio.open_tcp_stream("127.0.0.1", proxy.port)
+        monkeypatch.setattr(trio, "open_tcp_stream", never_connected)
+        await until(lambda: proxy.accepted == 1)
+    async with client:
+        assert await client.receive_some() == b""
