@@ -395,7 +395,7 @@ PLAYS: dict[str, Callable[[Life, Any], Awaitable[None]]] = {
 
 
 def judge(told: Told, history: History) -> None:
-    """Each message once and in order; what is missing stands in the range of a loss, or its epoch was told to be over."""
+    """Each message once and in order; what is missing stands in a loss, or its epoch was told to be over."""
     values = [one for one in told.all if not isinstance(one, tuple)]
     assert values == sorted(set(values)), "doubled, or out of order"
     kept = {
