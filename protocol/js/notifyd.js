@@ -1,0 +1,566 @@
+// The client of notifyd for browsers and Node: see README.md, and spec/wire.md. Times are in seconds.
+
+const CLIENT = { name: "notifyd.js", version: "0.1.0" };
+const FINAL = { 4000: "protocol_error", 4001: "unauthorized", 4003: "forbidden", 4100: "replaced" };
+const REFUSED = { 400: 4000, 401: 4001, 403: 4003 };  // a refused `connect`, as a close code
+const PATIENCE = 10, SHORT_PATIENCE = 3;
+const LATE = 2;          // a timer as late as this tells of a sleep
+const POSITIONS = 2048;  // characters: half of what may come before `connected`
+const REPEATABLE = 240;  // a publish: the server knows its key for 300 s
+const IN_FLIGHT = 100;   // requests: half of the burst that a server allows
+const PING = 0, PONG = 1, MAGIC = 0x48454152, PACKET = 16;
+
+const now = () => performance.now() / 1000;
+const bounded = (wish) => Math.min(Math.max(wish || 0, 0), 3600);
+const makeKey = () => globalThis.crypto?.randomUUID?.() ?? `${Math.random()}${Math.random()}`;
+const positionOf = ({ epoch, offset }) => (epoch === undefined ? null : { epoch, offset });
+
+export class NotifydError extends Error {
+  constructor(code, reason, message = reason, retryAfter = undefined) {
+    super(message);
+    Object.assign(this, { name: "NotifydError", code, reason, retryAfter });
+  }
+}
+
+export const delay = (attempt, random = Math.random()) => Math.min(0.1 * 2 ** attempt + 0.1 * random, 30);
+
+export function heartbeat(type, timestamp) {
+  const view = new DataView(new ArrayBuffer(PACKET));
+  view.setUint32(0, MAGIC);
+  view.setUint8(4, type);
+  view.setBigUint64(5, timestamp);
+  return view.buffer;
+}
+
+export function parseHeartbeat(buffer) {
+  const view = new DataView(buffer), isWhole = buffer.byteLength === PACKET, type = isWhole && view.getUint8(4);
+  if (!isWhole || view.getUint32(0) !== MAGIC || type > PONG || view.getUint32(12) << 8) throw new Error("no heartbeat");
+  return { type, timestamp: view.getBigUint64(5) };
+}
+
+/** What is known of the server: it is lost when nothing but silence follows a PING. */
+export class Liveness {
+  #pinged;
+  #waiting = Infinity;  // since when
+  #stamp = null;
+  #trips = [];
+
+  constructor(interval, floor, now) {
+    Object.assign(this, { interval, floor });
+    this.#pinged = now;
+  }
+
+  get roundTrip() {
+    return this.#trips.reduce((sum, trip) => sum + trip, 0) / this.#trips.length || 0;
+  }
+
+  get pingDue() {
+    return this.#pinged + this.interval;
+  }
+
+  get lostAt() {
+    return this.#waiting + Math.max(3 * this.roundTrip, this.floor);
+  }
+
+  heard() {
+    this.#waiting = Infinity;
+  }
+
+  ping(now) {
+    this.#waiting = Math.min(this.#waiting, now);
+    this.#pinged = now;
+    return (this.#stamp = BigInt(Math.floor(now * 1000)));
+  }
+
+  pong(timestamp, now) {
+    this.heard();
+    if (timestamp !== this.#stamp) return;
+    this.#stamp = null;
+    this.#trips = [...this.#trips.slice(-4), now - this.#pinged];
+  }
+}
+
+class Emitter {
+  #listeners = {};
+
+  on(type, listener) {
+    const listeners = (this.#listeners[type] ??= new Set());
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  }
+
+  /** In microtasks: what a listener does or throws harms nobody else. */
+  _emit(type, value) {
+    const listeners = this.#listeners[type] ?? new Set();
+    for (const listener of listeners) queueMicrotask(() => listeners.has(listener) && listener(value));
+    return listeners.size;
+  }
+}
+
+/** One topic's messages; it outlives connections, hands on nothing twice, and loses nothing without a gap. */
+class Subscription extends Emitter {
+  position = null;  // of the last message or gap
+  _active = false;  // what comes is meant for it
+  #client;
+  #options;
+  #begun = false;
+  #queue = [];
+  #behind = false;  // the queue was full: what comes is let go, and asked for later
+  #listened = false;
+  #wakers = [];
+  #end = null;
+
+  constructor(client, topic, options) {
+    super();
+    this.topic = topic;
+    this.#client = client;
+    this.#options = { since: "latest", queue: 1000, ...options };
+  }
+
+  on(type, listener) {
+    const off = super.on(type, listener);
+    if (type === "message") {
+      this.#listened = true;
+      for (const event of this.#queue.splice(0)) this._emit(event.op, event);
+    }
+    return off;
+  }
+
+  close() {
+    this.#client._leave(this);
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  async next() {
+    for (;;) {
+      if (this.#queue.length) return { value: this.#queue.shift(), done: false };
+      if (this.#end?.error) throw this.#end.error;
+      if (this.#end) return { value: undefined, done: true };
+      if (this.#behind) this.#client._again(this);
+      await new Promise((wake) => this.#wakers.push(wake));
+    }
+  }
+
+  async return() {
+    this.close();
+    return this.next();
+  }
+
+  get _since() {
+    if (!this.#begun) return this.#options.since;
+    if (!this.position) return "latest";
+    return this.#options.since === "earliest" && !this.position.offset ? "earliest" : this.position;
+  }
+
+  _begin(asked, reply) {
+    const top = positionOf(reply), resumes = this.#begun;
+    this.#begun = this._active = true;
+    this.#behind = false;
+    if (asked.epoch) {
+      this.position ??= asked;
+      if (!reply.recovered) this.#jump(top, top ? "expired" : "no_history");
+    } else if (asked === "earliest" && top) this.position = { epoch: top.epoch, offset: 0 };
+    else if (reply.recovered !== undefined) this.position = null;
+    else if (resumes) this.#jump(top, "no_history");
+    else this.position = top;
+    this._emit("begin", reply);
+  }
+
+  _push(event) {
+    if (event.op === "joined" || event.op === "left") this._emit(event.op, event);
+    else if (this.#behind || this.#queue.length >= this.#options.queue) this.#behind = true;
+    else this.#take(event);
+  }
+
+  _end(error) {
+    if (this.#end) return;
+    if (this.#behind) this.#jump(null, "slow");
+    this._active = false;
+    this.#end = { error };
+    this._emit("end", error);
+    if (error && this.#listened) this.#client._report(error);
+    this.#wake();
+  }
+
+  #take(event) {
+    const last = this.position, end = positionOf({ offset: event.to, ...event });
+    if (last && end) {
+      const isSame = last.epoch === end.epoch;
+      if (isSame && last.offset >= end.offset) return;
+      if (event.op === "gap") return this.#jump(end, event.reason);
+      if (!isSame || last.offset + 1 < end.offset) this.#jump({ ...end, offset: end.offset - 1 }, "skipped");
+    }
+    this.position = end ?? last;
+    this.#add(event);
+  }
+
+  /** Goes on after `end`; what lies between is lost. */
+  #jump(end, reason) {
+    const last = this.position, isSame = last?.epoch === end?.epoch, from = isSame ? last?.offset + 1 : 1;
+    const named = last && end && from <= end.offset && { from, to: end.offset, epoch: end.epoch };
+    this.position = end;
+    this.#add({ op: "gap", topic: this.topic, from: 0, to: 0, reason: isSame || !last || !end ? reason : "epoch", ...named });
+  }
+
+  #add(event) {
+    if (this.#listened) this._emit(event.op, event);
+    else this.#queue.push(event);
+    this.#wake();
+  }
+
+  #wake() {
+    for (const wake of this.#wakers.splice(0)) wake();
+  }
+}
+
+class Client extends Emitter {
+  state = "disconnected";
+  problem = null;
+  welcome = null;
+  #options;
+  #url;
+  #token;
+  #fetch;
+  #socket = null;
+  #attempts = 0;
+  #liveness = null;
+  #timers = {};
+  #waits = 0;
+  #failures = 0;
+  #renewed = false;
+  #moveAt = 0;
+  #requests = new Map();
+  #lastId = 1;
+  #room = IN_FLIGHT;
+  #subscriptions = new Map();
+  #held = new Map();  // what the server has, by topic: the subscription that gets it
+  #asking = new Set();
+  #error = null;  // what ended this client
+
+  constructor(url, options) {
+    super();
+    this.#options = { WebSocket: globalThis.WebSocket, heartbeat: 30, floor: 10, ...options };
+    const { token, session, WebSocket } = this.#options, address = new URL(url, globalThis.location);
+    if (!WebSocket) throw new NotifydError(null, "no_websocket", "pass a { WebSocket }, such as that of the package ws");
+    address.protocol = address.protocol.replace("http", "ws");
+    if (address.pathname === "/") address.pathname = "/ws";
+    this.#url = address.href;
+    this.session = session;
+    if (typeof token === "function") this.#fetch = async () => token();
+    else this.#token = token;
+    this.#watch("addEventListener");
+    this.#open();
+  }
+
+  get roundTrip() {
+    return this.#liveness?.roundTrip ?? 0;
+  }
+
+  publish(topic, data, { key = makeKey(), signal } = {}) {
+    return this.#ask({ op: "publish", topic, data, key }, signal, REPEATABLE);
+  }
+
+  subscribe(topic, options, onMessage) {
+    const subscription = new Subscription(this, topic, options);
+    if (onMessage) subscription.on("message", onMessage);
+    if (this.#error) subscription._end(this.#error);
+    else if (this.#subscriptions.has(topic)) subscription._end(new NotifydError(409, "conflict", `subscribed already: ${topic}`));
+    else {
+      this.#subscriptions.set(topic, subscription);
+      this.#sync(topic);
+    }
+    return subscription;
+  }
+
+  history(topic, { since, limit, signal } = {}) {
+    return this.#ask({ op: "history", topic, since, limit }, signal);
+  }
+
+  async presence(topic, { signal } = {}) {
+    return (await this.#ask({ op: "presence", topic }, signal)).members;
+  }
+
+  async refresh(token, { signal } = {}) {
+    const { expires } = await this.#ask({ op: "refresh", token }, signal);
+    this.#token = token;
+    this.#planRefresh(expires);
+  }
+
+  close() {
+    this.#finish(new NotifydError(1000, "closed", "the client is closed"));
+  }
+
+  async #open() {
+    const attempt = ++this.#attempts;
+    this.#moveAt = 0;
+    this.#enter("connecting");
+    this.#after("open", PATIENCE, () => this.#lose("no answer"));
+    try {
+      this.#token ??= await this.#fetch?.();
+      if (attempt === this.#attempts) this.#dial();
+    } catch ({ message }) {
+      if (attempt === this.#attempts) this.#lose(message);
+    }
+  }
+
+  #dial() {
+    const socket = (this.#socket = new this.#options.WebSocket(this.#url, ["notifyd.v1.json"]));
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#greet();
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => this.#lose(reason || "the connection broke", code);
+    socket.onerror = () => {};
+  }
+
+  #greet() {
+    const { heartbeat, floor } = this.#options, positions = {};
+    let left = POSITIONS;
+    this.#liveness = new Liveness(heartbeat, floor, now());
+    for (const [topic, subscription] of this.#subscriptions) {
+      const { position } = subscription;
+      subscription._named = position && (left -= JSON.stringify([topic, position]).length) > 0;
+      if (subscription._named) positions[topic] = position;
+    }
+    const connect = { op: "connect", id: 1, token: this.#token, session: this.session, client: CLIENT, heartbeat, positions };
+    this.#socket.send(JSON.stringify(connect));
+  }
+
+  #begin(reply) {
+    const kept = [...this.#requests];
+    this.#requests.clear();  // subscriptions come first
+    Object.assign(this, { session: reply.session, welcome: reply, problem: null });
+    this.#waits = this.#failures = 0;
+    this.#renewed = false;
+    this.#liveness.interval = Math.max(reply.heartbeat, 0.1);
+    this.#after("open");
+    this.#beat();
+    this.#planRefresh(reply.expires);
+    this.#enter("connected");
+    for (const [topic, restored] of Object.entries(reply.topics ?? {})) {
+      const subscription = this.#subscriptions.get(topic), since = subscription?._since;
+      const goesOn = since === "latest" || (reply.resumed && subscription?._named);
+      this.#held.set(topic, goesOn && subscription);
+      if (goesOn) subscription._begin(since, restored);
+    }
+    for (const topic of [...this.#held.keys(), ...this.#subscriptions.keys()]) this.#sync(topic);
+    for (const [id, asked] of kept) this.#requests.set(id, asked);
+    this.#pump();
+  }
+
+  #lose(problem, code, retryAfter, goodbye) {
+    if (code === 1009 || code === 4013) this.#refuseLargest();
+    if (this.state !== "connected") this.#failures += 1;
+    this.#drop(goodbye);
+    this.problem = problem;
+    if (code === 4001 && this.#fetch && !this.#renewed) {
+      this.#renewed = true;
+      this.#token = undefined;
+    } else if (FINAL[code]) return this.#finish(new NotifydError(code, FINAL[code], problem));
+    const wait = Math.max(delay(this.#waits++), bounded(retryAfter));
+    this.#enter(this.#failures < 5 ? "backing off" : "unavailable");
+    this.#after("open", this.#moveAt ? this.#moveAt - now() : wait, () => this.#open());
+  }
+
+  #drop(goodbye = 1000) {
+    this.#attempts += 1;
+    for (const name in this.#timers) this.#after(name);
+    if (this.#socket) {
+      this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+      this.#socket.close(goodbye);
+    }
+    this.#socket = this.welcome = null;
+    this.#held.clear();
+    this.#asking.clear();
+    for (const [id, asked] of this.#requests) {
+      asked.sent = false;
+      if (asked.until > now()) continue;
+      this.#requests.delete(id);
+      if (asked.repeatable) asked.fail(new NotifydError(null, "answer_lost"));
+    }
+    for (const subscription of this.#subscriptions.values()) subscription._active = false;
+  }
+
+  #finish(error) {
+    if (this.#error) return;
+    this.#drop();
+    this.#error = error;
+    this.#watch("removeEventListener");
+    this.#enter("disconnected");
+    for (const { fail } of this.#requests.values()) fail(error);
+    const failure = error.code === 1000 ? undefined : error;
+    for (const subscription of this.#subscriptions.values()) subscription._end(failure);
+    if (failure) this._report(failure);
+  }
+
+  #enter(state) {
+    this.state = state;
+    this._emit("state", state);
+  }
+
+  _report(error) {
+    if (!this._emit("error", error)) console.error(error);
+  }
+
+  #after(name, seconds, act) {
+    clearTimeout(this.#timers[name]);
+    if (act && !this.#error) this.#timers[name] = setTimeout(act, Math.min(seconds * 1000, 2 ** 31 - 1));
+  }
+
+  #ask(message, signal, repeatable = Infinity) {
+    return new Promise((done, fail) => {
+      if (this.#error) throw this.#error;
+      signal?.throwIfAborted();
+      const id = this.#request(message, done, fail, repeatable);
+      signal?.addEventListener("abort", () => this.#requests.delete(id) && fail(signal.reason));
+    });
+  }
+
+  #request(message, done, fail, repeatable) {
+    const id = ++this.#lastId;
+    this.#requests.set(id, { text: JSON.stringify({ id, ...message }), done, fail, repeatable, until: repeatable && Infinity });
+    this.#pump();
+    return id;
+  }
+
+  #pump() {
+    let room = this.state === "connected" && this.#room;
+    for (const asked of this.#requests.values()) {
+      if (!room--) return;
+      if (asked.sent) continue;
+      asked.sent = true;
+      asked.until = Math.min(asked.until, now() + asked.repeatable);
+      this.#socket.send(asked.text);
+    }
+  }
+
+  #answer(reply) {
+    const { id, op, code, reason, message, retry_after: wait } = reply, asked = this.#requests.get(id);
+    if (!asked) return;
+    this.#room = code === 429 ? 1 : Math.min(this.#room + 1, IN_FLIGHT);
+    if (wait >= 0 && (code === 429 || code === 503)) {
+      this.#after(id, bounded(wait), () => {
+        asked.sent = false;
+        this.#pump();
+      });
+      return;
+    }
+    this.#requests.delete(id);
+    if (op === "error") asked.fail(new NotifydError(code, reason, message, wait));
+    else asked.done(reply);
+    this.#pump();
+  }
+
+  /** Repeated, a request that ended a connection by its size would end the next one too. */
+  #refuseLargest() {
+    const sent = [...this.#requests].filter(([, asked]) => asked.sent && asked.repeatable);
+    const [[id, largest] = []] = sent.sort(([, one], [, other]) => other.text.length - one.text.length);
+    if (this.#requests.delete(id)) largest.fail(new NotifydError(413, "too_large"));
+  }
+
+  /** Brings what the server has nearer to what is wanted, one request at a time. */
+  #sync(topic) {
+    const wanted = this.#subscriptions.get(topic);
+    if (this.state !== "connected" || this.#asking.has(topic) || this.#held.get(topic) === wanted) return;
+    const settle = (act) => (reply) => {
+      this.#asking.delete(topic);
+      act(reply);
+      this.#sync(topic);
+    };
+    const left = settle(() => this.#held.delete(topic)), since = wanted?._since;
+    const begun = settle((reply) => {
+      this.#held.set(topic, wanted);
+      if (this.#subscriptions.get(topic) === wanted) wanted._begin(since, reply);
+    });
+    this.#asking.add(topic);
+    if (this.#held.has(topic)) this.#request({ op: "unsubscribe", topic }, left, left);
+    else this.#request({ op: "subscribe", topic, since }, begun, settle((error) => this._leave(wanted, error)));
+  }
+
+  _again(subscription) {
+    subscription._active = false;
+    this.#held.set(subscription.topic, null);
+    this.#sync(subscription.topic);
+  }
+
+  _leave(subscription, error) {
+    const { topic } = subscription;
+    subscription._end(error);
+    if (this.#subscriptions.get(topic) !== subscription) return;
+    this.#subscriptions.delete(topic);
+    this.#sync(topic);
+  }
+
+  #receive(data) {
+    const liveness = this.#liveness;
+    liveness.heard();
+    liveness.floor = this.#options.floor;
+    try {
+      if (typeof data === "string") return this.#dispatch(JSON.parse(data));
+      const { type, timestamp } = parseHeartbeat(data);
+      if (type === PING) this.#socket.send(heartbeat(PONG, timestamp));
+      else liveness.pong(timestamp, now());
+    } catch ({ message }) {
+      this.#lose(`the server broke the protocol: ${message}`, undefined, 0, 4000);
+    }
+  }
+
+  #dispatch(message) {
+    const { op, id, topic, code, reason, message: text, retry_after: wait } = message, subscription = this.#subscriptions.get(topic);
+    if (typeof op !== "string") throw new Error("no message");
+    if (op === "connected") this.#begin(message);
+    else if (this.state === "connecting") this.#lose(message.message, REFUSED[message.code], message.retry_after);
+    else if (message.id) this.#answer(message);
+    else if (op === "goaway") this.#planMove(message);
+    else if (op === "error") this._report(new NotifydError(code, reason, text, wait));
+    else if (!subscription?._active) return;
+    else if (op === "unsubscribed") {
+      this.#held.delete(topic);
+      this._leave(subscription, new NotifydError(null, reason, `the server ended the subscription of ${topic}`));
+    } else subscription._push(message);
+  }
+
+  #planMove({ after, within, reason }) {
+    const wait = bounded(after) + bounded(within) * Math.random();
+    this.#moveAt = now() + wait;
+    this.#after("move", wait, () => this.#lose("the server asked to reconnect"));
+    this._emit("goaway", { reason, after, within });
+  }
+
+  #planRefresh(expires) {
+    const left = expires - Date.now() / 1000;
+    const renew = () => this.#fetch().then((token) => this.refresh(token)).catch((error) => {
+      if (this.#error) return;
+      this._report(error);
+      this.#planRefresh(expires);
+    });
+    if (this.#fetch && left > 0) this.#after("refresh", Math.max(0.8 * left, 1), renew);
+  }
+
+  /** In doubt, asks for a sign of life at once: that none came during a sleep proves nothing. */
+  #beat(isInDoubt) {
+    const liveness = this.#liveness, { floor } = this.#options, asks = isInDoubt && liveness.floor === floor;
+    if (asks) {
+      liveness.heard();
+      liveness.floor = Math.min(SHORT_PATIENCE, floor / 2);
+    }
+    if (now() >= liveness.lostAt) return this.#lose("nothing was heard", 4008);
+    if (asks || now() >= liveness.pingDue) this.#socket.send(heartbeat(PING, liveness.ping(now())));
+    const due = Math.min(liveness.pingDue, liveness.lostAt);
+    this.#after("beat", due - now(), () => this.#beat(now() > due + LATE));
+  }
+
+  #wake = ({ type }) => {
+    if (type === "visibilitychange" && document.hidden) return;
+    if (this.state === "connected") this.#beat(true);
+    else if (type !== "offline" && this.state !== "connecting" && !this.#moveAt) this.#open();
+  };
+
+  #watch(method) {
+    for (const type of ["online", "offline", "visibilitychange"]) globalThis[method]?.(type, this.#wake);
+  }
+}
+
+export const connect = (url, options) => new Client(url, options);
