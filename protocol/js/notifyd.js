@@ -8,7 +8,8 @@ const LATE = 2;          // a timer as late as this tells of a sleep
 const POSITIONS = 2048;  // characters: half of what may come before `connected`
 const REPEATABLE = 240;  // a publish: the server knows its key for 300 s
 const IN_FLIGHT = 100;   // requests: half of the burst that a server allows
-const PING = 0, PONG = 1, MAGIC = 0x48454152, PACKET = 16;
+export const PING = 0, PONG = 1;
+const MAGIC = 0x48454152, PACKET = 16;
 
 const now = () => performance.now() / 1000;
 const bounded = (wish) => Math.min(Math.max(wish || 0, 0), 3600);
@@ -122,6 +123,7 @@ class Subscription extends Emitter {
     if (type === "message") {
       this.#listened = true;
       for (const event of this.#queue.splice(0)) this._emit(event.op, event);
+      if (this.#behind) this.#client._again(this);
     }
     return off;
   }
@@ -175,7 +177,8 @@ class Subscription extends Emitter {
     else this.#take(event);
   }
 
-  _end(error) {
+  _end(cause) {
+    const error = cause?.reason === "closed" ? undefined : cause;
     if (this.#end) return;
     if (this.#behind) this.#jump(null, "slow");
     this._active = false;
@@ -316,14 +319,15 @@ class Client extends Emitter {
   }
 
   #greet() {
-    const { heartbeat, floor } = this.#options, positions = {};
+    const { heartbeat, floor } = this.#options, named = [];
     let left = POSITIONS;
     this.#liveness = new Liveness(heartbeat, floor, now());
     for (const [topic, subscription] of this.#subscriptions) {
       const { position } = subscription;
       subscription._named = position && (left -= JSON.stringify([topic, position]).length) > 0;
-      if (subscription._named) positions[topic] = position;
+      if (subscription._named) named.push([topic, position]);
     }
+    const positions = Object.fromEntries(named);
     const connect = { op: "connect", id: 1, token: this.#token, session: this.session, client: CLIENT, heartbeat, positions };
     this.#socket.send(JSON.stringify(connect));
   }
@@ -390,9 +394,8 @@ class Client extends Emitter {
     this.#watch("removeEventListener");
     this.#enter("disconnected");
     for (const { fail } of this.#requests.values()) fail(error);
-    const failure = error.code === 1000 ? undefined : error;
-    for (const subscription of this.#subscriptions.values()) subscription._end(failure);
-    if (failure) this._report(failure);
+    for (const subscription of this.#subscriptions.values()) subscription._end(error);
+    if (error.reason !== "closed") this._report(error);
   }
 
   #enter(state) {
