@@ -1,23 +1,24 @@
-// The client of notifyd for browsers and Node: see README.md, and spec/wire.md. Times are in seconds.
+// The client of notifyd for browsers and Node: see README.md and spec/wire.md. Times are in seconds.
 
 const CLIENT = { name: "notifyd.js", version: "0.1.0" };
 const FINAL = { 4000: "protocol_error", 4001: "unauthorized", 4003: "forbidden", 4100: "replaced" };
-const REFUSED = { 400: 4000, 401: 4001, 403: 4003 };  // a refused `connect`, as a close code
+const REFUSED = { 400: 4000, 401: 4001, 403: 4003 };  // by `connect`, as close codes
 const PATIENCE = 10, SHORT_PATIENCE = 3;
 const LATE = 2;          // a timer as late as this tells of a sleep
-const POSITIONS = 2048;  // characters: half of what may come before `connected`
-const REPEATABLE = 240;  // a publish: the server knows its key for 300 s
-const IN_FLIGHT = 100;   // requests: half of the burst that a server allows
+const POSITIONS = 2048;  // characters; 4 KiB may come before `connected`
+const REPEATABLE = 240;  // the server knows a key for 300 s
+const IN_FLIGHT = 100;   // requests; a server allows a burst of 200
 export const PING = 0, PONG = 1;
-const MAGIC = 0x48454152, PACKET = 16;
+const MAGIC = 0x48454152;
 
 const now = () => performance.now() / 1000;
 const bounded = (wish) => Math.min(Math.max(wish || 0, 0), 3600);
 const makeKey = () => globalThis.crypto?.randomUUID?.() ?? `${Math.random()}${Math.random()}`;
+const toError = ({ code, reason, message, retry_after }) => new NotifydError(code, reason, message, retry_after);
 const positionOf = ({ epoch, offset }) => (epoch === undefined ? null : { epoch, offset });
 
 export class NotifydError extends Error {
-  constructor(code, reason, message = reason, retryAfter = undefined) {
+  constructor(code, reason, message = reason, retryAfter) {
     super(message);
     Object.assign(this, { name: "NotifydError", code, reason, retryAfter });
   }
@@ -26,7 +27,7 @@ export class NotifydError extends Error {
 export const delay = (attempt, random = Math.random()) => Math.min(0.1 * 2 ** attempt + 0.1 * random, 30);
 
 export function heartbeat(type, timestamp) {
-  const view = new DataView(new ArrayBuffer(PACKET));
+  const view = new DataView(new ArrayBuffer(16));
   view.setUint32(0, MAGIC);
   view.setUint8(4, type);
   view.setBigUint64(5, timestamp);
@@ -34,12 +35,12 @@ export function heartbeat(type, timestamp) {
 }
 
 export function parseHeartbeat(buffer) {
-  const view = new DataView(buffer), isWhole = buffer.byteLength === PACKET, type = isWhole && view.getUint8(4);
+  const view = new DataView(buffer), type = view.getUint8(4), isWhole = view.byteLength === 16;
   if (!isWhole || view.getUint32(0) !== MAGIC || type > PONG || view.getUint32(12) << 8) throw new Error("no heartbeat");
   return { type, timestamp: view.getBigUint64(5) };
 }
 
-/** What is known of the server: it is lost when nothing but silence follows a PING. */
+/** A server is lost when nothing but silence follows a PING. */
 export class Liveness {
   #pinged;
   #waiting = Infinity;  // since when
@@ -98,7 +99,7 @@ class Emitter {
   }
 }
 
-/** One topic's messages; it outlives connections, hands on nothing twice, and loses nothing without a gap. */
+/** Outlives connections, hands on nothing twice, and loses nothing without a gap. */
 class Subscription extends Emitter {
   position = null;  // of the last message or gap
   _active = false;  // what comes is meant for it
@@ -106,7 +107,7 @@ class Subscription extends Emitter {
   #options;
   #begun = false;
   #queue = [];
-  #behind = false;  // the queue was full: what comes is let go, and asked for later
+  #behind = false;  // the queue is full: what comes is let go, and asked for later
   #listened = false;
   #wakers = [];
   #end = null;
@@ -159,6 +160,7 @@ class Subscription extends Emitter {
 
   _begin(asked, reply) {
     const top = positionOf(reply), resumes = this.#begun;
+    if (this.#end) return;
     this.#begun = this._active = true;
     this.#behind = false;
     if (asked.epoch) {
@@ -239,7 +241,7 @@ class Client extends Emitter {
   #lastId = 1;
   #room = IN_FLIGHT;
   #subscriptions = new Map();
-  #held = new Map();  // what the server has, by topic: the subscription that gets it
+  #held = new Map();  // by topic, the subscription that the server has
   #asking = new Set();
   #error = null;  // what ended this client
 
@@ -247,7 +249,7 @@ class Client extends Emitter {
     super();
     this.#options = { WebSocket: globalThis.WebSocket, heartbeat: 30, floor: 10, ...options };
     const { token, session, WebSocket } = this.#options, address = new URL(url, globalThis.location);
-    if (!WebSocket) throw new NotifydError(null, "no_websocket", "pass a { WebSocket }, such as that of the package ws");
+    if (!WebSocket) throw new NotifydError(null, "no_websocket", "pass a { WebSocket }, as of the package ws");
     address.protocol = address.protocol.replace("http", "ws");
     if (address.pathname === "/") address.pathname = "/ws";
     this.#url = address.href;
@@ -262,15 +264,15 @@ class Client extends Emitter {
     return this.#liveness?.roundTrip ?? 0;
   }
 
-  publish(topic, data, { key = makeKey(), signal } = {}) {
-    return this.#ask({ op: "publish", topic, data, key }, signal, REPEATABLE);
+  publish(topic, data, { key, signal } = {}) {
+    return this.#ask({ op: "publish", topic, data, key: key ?? makeKey() }, signal, REPEATABLE);
   }
 
   subscribe(topic, options, onMessage) {
     const subscription = new Subscription(this, topic, options);
     if (onMessage) subscription.on("message", onMessage);
-    if (this.#error) subscription._end(this.#error);
-    else if (this.#subscriptions.has(topic)) subscription._end(new NotifydError(409, "conflict", `subscribed already: ${topic}`));
+    const isTaken = this.#subscriptions.has(topic) && new NotifydError(409, "conflict", `${topic} is subscribed already`);
+    if (this.#error || isTaken) subscription._end(this.#error || isTaken);
     else {
       this.#subscriptions.set(topic, subscription);
       this.#sync(topic);
@@ -303,19 +305,16 @@ class Client extends Emitter {
     this.#after("open", PATIENCE, () => this.#lose("no answer"));
     try {
       this.#token ??= await this.#fetch?.();
-      if (attempt === this.#attempts) this.#dial();
+      if (attempt !== this.#attempts) return;
+      const socket = (this.#socket = new this.#options.WebSocket(this.#url, ["notifyd.v1.json"]));
+      socket.binaryType = "arraybuffer";
+      socket.onopen = () => this.#greet();
+      socket.onmessage = ({ data }) => this.#receive(data);
+      socket.onclose = ({ code, reason }) => this.#lose(reason || "the connection broke", code);
+      socket.onerror = () => {};
     } catch ({ message }) {
       if (attempt === this.#attempts) this.#lose(message);
     }
-  }
-
-  #dial() {
-    const socket = (this.#socket = new this.#options.WebSocket(this.#url, ["notifyd.v1.json"]));
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#greet();
-    socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onclose = ({ code, reason }) => this.#lose(reason || "the connection broke", code);
-    socket.onerror = () => {};
   }
 
   #greet() {
@@ -327,9 +326,8 @@ class Client extends Emitter {
       subscription._named = position && (left -= JSON.stringify([topic, position]).length) > 0;
       if (subscription._named) named.push([topic, position]);
     }
-    const positions = Object.fromEntries(named);
-    const connect = { op: "connect", id: 1, token: this.#token, session: this.session, client: CLIENT, heartbeat, positions };
-    this.#socket.send(JSON.stringify(connect));
+    const { session } = this, token = this.#token, positions = Object.fromEntries(named);
+    this.#socket.send(JSON.stringify({ op: "connect", id: 1, token, session, client: CLIENT, heartbeat, positions }));
   }
 
   #begin(reply) {
@@ -371,6 +369,7 @@ class Client extends Emitter {
   #drop(goodbye = 1000) {
     this.#attempts += 1;
     for (const name in this.#timers) this.#after(name);
+    this.#timers = {};
     if (this.#socket) {
       this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
       this.#socket.close(goodbye);
@@ -409,7 +408,7 @@ class Client extends Emitter {
 
   #after(name, seconds, act) {
     clearTimeout(this.#timers[name]);
-    if (act && !this.#error) this.#timers[name] = setTimeout(act, Math.min(seconds * 1000, 2 ** 31 - 1));
+    if (act) this.#timers[name] = setTimeout(act, Math.min(seconds * 1000, 2 ** 31 - 1));
   }
 
   #ask(message, signal, repeatable = Infinity) {
@@ -440,7 +439,7 @@ class Client extends Emitter {
   }
 
   #answer(reply) {
-    const { id, op, code, reason, message, retry_after: wait } = reply, asked = this.#requests.get(id);
+    const { id, code, retry_after: wait } = reply, asked = this.#requests.get(id);
     if (!asked) return;
     this.#room = code === 429 ? 1 : Math.min(this.#room + 1, IN_FLIGHT);
     if (wait >= 0 && (code === 429 || code === 503)) {
@@ -451,19 +450,19 @@ class Client extends Emitter {
       return;
     }
     this.#requests.delete(id);
-    if (op === "error") asked.fail(new NotifydError(code, reason, message, wait));
+    if (code) asked.fail(toError(reply));
     else asked.done(reply);
     this.#pump();
   }
 
-  /** Repeated, a request that ended a connection by its size would end the next one too. */
+  /** A request whose size ended a connection would end the next one too. */
   #refuseLargest() {
     const sent = [...this.#requests].filter(([, asked]) => asked.sent && asked.repeatable);
     const [[id, largest] = []] = sent.sort(([, one], [, other]) => other.text.length - one.text.length);
     if (this.#requests.delete(id)) largest.fail(new NotifydError(413, "too_large"));
   }
 
-  /** Brings what the server has nearer to what is wanted, one request at a time. */
+  /** Brings what the server has nearer to what is wanted. */
   #sync(topic) {
     const wanted = this.#subscriptions.get(topic);
     if (this.state !== "connected" || this.#asking.has(topic) || this.#held.get(topic) === wanted) return;
@@ -475,7 +474,7 @@ class Client extends Emitter {
     const left = settle(() => this.#held.delete(topic)), since = wanted?._since;
     const begun = settle((reply) => {
       this.#held.set(topic, wanted);
-      if (this.#subscriptions.get(topic) === wanted) wanted._begin(since, reply);
+      wanted._begin(since, reply);
     });
     this.#asking.add(topic);
     if (this.#held.has(topic)) this.#request({ op: "unsubscribe", topic }, left, left);
@@ -506,29 +505,29 @@ class Client extends Emitter {
       if (type === PING) this.#socket.send(heartbeat(PONG, timestamp));
       else liveness.pong(timestamp, now());
     } catch ({ message }) {
-      this.#lose(`the server broke the protocol: ${message}`, undefined, 0, 4000);
+      this.#lose(`protocol error: ${message}`, undefined, 0, 4000);
     }
   }
 
   #dispatch(message) {
-    const { op, id, topic, code, reason, message: text, retry_after: wait } = message, subscription = this.#subscriptions.get(topic);
+    const { op, topic } = message, subscription = this.#subscriptions.get(topic);
     if (typeof op !== "string") throw new Error("no message");
     if (op === "connected") this.#begin(message);
-    else if (this.state === "connecting") this.#lose(message.message, REFUSED[message.code], message.retry_after);
+    else if (op === "error" && this.state !== "connected") this.#lose(message.message, REFUSED[message.code], message.retry_after);
     else if (message.id) this.#answer(message);
     else if (op === "goaway") this.#planMove(message);
-    else if (op === "error") this._report(new NotifydError(code, reason, text, wait));
+    else if (op === "error") this._report(toError(message));
     else if (!subscription?._active) return;
     else if (op === "unsubscribed") {
       this.#held.delete(topic);
-      this._leave(subscription, new NotifydError(null, reason, `the server ended the subscription of ${topic}`));
+      this._leave(subscription, new NotifydError(null, message.reason, `the server ended ${topic}`));
     } else subscription._push(message);
   }
 
   #planMove({ after, within, reason }) {
     const wait = bounded(after) + bounded(within) * Math.random();
     this.#moveAt = now() + wait;
-    this.#after("move", wait, () => this.#lose("the server asked to reconnect"));
+    this.#after("move", wait, () => this.#lose("the server is leaving"));
     this._emit("goaway", { reason, after, within });
   }
 
@@ -542,7 +541,7 @@ class Client extends Emitter {
     if (this.#fetch && left > 0) this.#after("refresh", Math.max(0.8 * left, 1), renew);
   }
 
-  /** In doubt, asks for a sign of life at once: that none came during a sleep proves nothing. */
+  /** In doubt, asks for a sign of life: that none came in a sleep proves nothing. */
   #beat(isInDoubt) {
     const liveness = this.#liveness, { floor } = this.#options, asks = isInDoubt && liveness.floor === floor;
     if (asks) {

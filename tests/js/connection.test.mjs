@@ -212,12 +212,13 @@ test("what a listener throws is its own", world(async ({ clock, server, opened }
       thrown.push(message);
     }
   });
-  client.on("state", () => {
+  const off = client.on("state", () => {
     throw new Error("a listener's own");
   });
   const states = listen(client, "state");
   server.socket.end();
   await clock.advance(0);
+  off();
   globalThis.queueMicrotask = queueMicrotask;
   assert.deepEqual([states, thrown, client.state], [["backing off"], ["a listener's own"], "backing off"]);
 }));
