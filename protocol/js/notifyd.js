@@ -12,7 +12,7 @@ export const PING = 0, PONG = 1;
 const MAGIC = 0x48454152;
 
 const now = () => performance.now() / 1000;
-const bounded = (wish) => Math.min(Math.max(wish || 0, 0), 3600);
+const bounded = (wish) => Math.min(Math.max(+wish || 0, 0), 3600);
 const makeKey = () => globalThis.crypto?.randomUUID?.() ?? `${Math.random()}${Math.random()}`;
 const toError = ({ code, reason, message, retry_after }) => new NotifydError(code, reason, message, retry_after);
 const positionOf = ({ epoch, offset }) => (epoch === undefined ? null : { epoch, offset });
@@ -35,15 +35,15 @@ export function heartbeat(type, timestamp) {
 }
 
 export function parseHeartbeat(buffer) {
-  const view = new DataView(buffer), type = view.getUint8(4), isWhole = view.byteLength === 16;
-  if (!isWhole || view.getUint32(0) !== MAGIC || type > PONG || view.getUint32(12) << 8) throw new Error("no heartbeat");
+  const view = new DataView(buffer), type = view.getUint8(4), reserved = view.getUint32(12) << 8;
+  if (view.byteLength > 16 || view.getUint32(0) !== MAGIC || type > PONG || reserved) throw new Error("no heartbeat");
   return { type, timestamp: view.getBigUint64(5) };
 }
 
 /** A server is lost when nothing but silence follows a PING. */
 export class Liveness {
   #pinged;
-  #waiting = Infinity;  // since when
+  #waiting = Infinity;
   #stamp = null;
   #trips = [];
 
@@ -93,7 +93,7 @@ class Emitter {
 
   /** In microtasks: what a listener does or throws harms nobody else. */
   _emit(type, value) {
-    const listeners = this.#listeners[type] ?? new Set();
+    const listeners = (this.#listeners[type] ??= new Set());
     for (const listener of listeners) queueMicrotask(() => listeners.has(listener) && listener(value));
     return listeners.size;
   }
@@ -226,7 +226,7 @@ class Client extends Emitter {
   problem = null;
   welcome = null;
   #options;
-  #url;
+  #dial;
   #token;
   #fetch;
   #socket = null;
@@ -245,14 +245,14 @@ class Client extends Emitter {
   #asking = new Set();
   #error = null;  // what ended this client
 
-  constructor(url, options) {
+  constructor(url, options = {}) {
     super();
-    this.#options = { WebSocket: globalThis.WebSocket, heartbeat: 30, floor: 10, ...options };
-    const { token, session, WebSocket } = this.#options, address = new URL(url, globalThis.location);
+    const address = new URL(url, globalThis.location), { token, session, WebSocket = globalThis.WebSocket } = options;
     if (!WebSocket) throw new NotifydError(null, "no_websocket", "pass a { WebSocket }, as of the package ws");
     address.protocol = address.protocol.replace("http", "ws");
     if (address.pathname === "/") address.pathname = "/ws";
-    this.#url = address.href;
+    this.#options = { heartbeat: 30, floor: 10, ...options };
+    this.#dial = () => new WebSocket(address.href, ["notifyd.v1.json"]);
     this.session = session;
     if (typeof token === "function") this.#fetch = async () => token();
     else this.#token = token;
@@ -271,8 +271,8 @@ class Client extends Emitter {
   subscribe(topic, options, onMessage) {
     const subscription = new Subscription(this, topic, options);
     if (onMessage) subscription.on("message", onMessage);
-    const isTaken = this.#subscriptions.has(topic) && new NotifydError(409, "conflict", `${topic} is subscribed already`);
-    if (this.#error || isTaken) subscription._end(this.#error || isTaken);
+    if (this.#error) subscription._end(this.#error);
+    else if (this.#subscriptions.has(topic)) subscription._end(new NotifydError(409, "conflict", `${topic} is taken`));
     else {
       this.#subscriptions.set(topic, subscription);
       this.#sync(topic);
@@ -306,7 +306,7 @@ class Client extends Emitter {
     try {
       this.#token ??= await this.#fetch?.();
       if (attempt !== this.#attempts) return;
-      const socket = (this.#socket = new this.#options.WebSocket(this.#url, ["notifyd.v1.json"]));
+      const socket = (this.#socket = this.#dial());
       socket.binaryType = "arraybuffer";
       socket.onopen = () => this.#greet();
       socket.onmessage = ({ data }) => this.#receive(data);
@@ -352,10 +352,9 @@ class Client extends Emitter {
     this.#pump();
   }
 
-  #lose(problem, code, retryAfter, goodbye) {
-    if (code === 1009 || code === 4013) this.#refuseLargest();
+  #lose(problem, code, retryAfter) {
     if (this.state !== "connected") this.#failures += 1;
-    this.#drop(goodbye);
+    this.#drop(code === 1009 || code === 4013);
     this.problem = problem;
     if (code === 4001 && this.#fetch && !this.#renewed) {
       this.#renewed = true;
@@ -366,22 +365,25 @@ class Client extends Emitter {
     this.#after("open", this.#moveAt ? this.#moveAt - now() : wait, () => this.#open());
   }
 
-  #drop(goodbye = 1000) {
+  #drop(wasTooLarge) {
     this.#attempts += 1;
     for (const name in this.#timers) this.#after(name);
     this.#timers = {};
     if (this.#socket) {
       this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-      this.#socket.close(goodbye);
+      this.#socket.close(1000);
     }
     this.#socket = this.welcome = null;
     this.#held.clear();
     this.#asking.clear();
+    const sent = [...this.#requests.values()].filter((asked) => asked.sent);
+    const largest = wasTooLarge && Math.max(...sent.map((asked) => asked.text.length));
     for (const [id, asked] of this.#requests) {
+      const isLargest = asked.text.length === largest;  // it would end the next connection too
       asked.sent = false;
-      if (asked.until > now()) continue;
+      if (asked.until > now() && !isLargest) continue;
       this.#requests.delete(id);
-      if (asked.repeatable) asked.fail(new NotifydError(null, "answer_lost"));
+      if (asked.repeatable) asked.fail(isLargest ? new NotifydError(413, "too_large") : new NotifydError(null, "answer_lost"));
     }
     for (const subscription of this.#subscriptions.values()) subscription._active = false;
   }
@@ -455,13 +457,6 @@ class Client extends Emitter {
     this.#pump();
   }
 
-  /** A request whose size ended a connection would end the next one too. */
-  #refuseLargest() {
-    const sent = [...this.#requests].filter(([, asked]) => asked.sent && asked.repeatable);
-    const [[id, largest] = []] = sent.sort(([, one], [, other]) => other.text.length - one.text.length);
-    if (this.#requests.delete(id)) largest.fail(new NotifydError(413, "too_large"));
-  }
-
   /** Brings what the server has nearer to what is wanted. */
   #sync(topic) {
     const wanted = this.#subscriptions.get(topic);
@@ -505,7 +500,8 @@ class Client extends Emitter {
       if (type === PING) this.#socket.send(heartbeat(PONG, timestamp));
       else liveness.pong(timestamp, now());
     } catch ({ message }) {
-      this.#lose(`protocol error: ${message}`, undefined, 0, 4000);
+      this.#socket.close(4000);
+      this.#lose(`protocol error: ${message}`);
     }
   }
 
@@ -524,11 +520,11 @@ class Client extends Emitter {
     } else subscription._push(message);
   }
 
-  #planMove({ after, within, reason }) {
-    const wait = bounded(after) + bounded(within) * Math.random();
+  #planMove(goaway) {
+    const wait = bounded(goaway.after) + bounded(goaway.within) * Math.random();
     this.#moveAt = now() + wait;
     this.#after("move", wait, () => this.#lose("the server is leaving"));
-    this._emit("goaway", { reason, after, within });
+    this._emit("goaway", goaway);
   }
 
   #planRefresh(expires) {

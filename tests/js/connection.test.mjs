@@ -189,14 +189,14 @@ test("closed by its user, every promise settles and every loop ends", world(asyn
   for (const op of ["publish", "history", "presence", "refresh"]) server.answers[op] = () => null;
   const asked = [client.publish("a:b", 1), client.history("a:b"), client.presence("a:b"), client.refresh("t"), unborn.presence("a:b")].map(watch);
   await clock.advance(0);
-  const errors = listen(client, "error");
+  const errors = listen(client, "error"), states = listen(client, "state");
   client.close();
   client.close();
   unborn.close();
   await clock.advance(0);
   for (const { error } of asked) assert.deepEqual([error.code, error.reason], [1000, "closed"]);
   assert.ok(messages.done && early.done);
-  assert.deepEqual([client.state, errors, server.sockets[0].closedWith], ["disconnected", [], 1000]);
+  assert.deepEqual([states, errors, server.sockets[0].closedWith], [["disconnected"], [], 1000]);
   await assert.rejects(client.publish("a:b", 1), { reason: "closed" });
   assert.deepEqual(await client.subscribe("a:b").next(), { value: undefined, done: true });
   await clock.advance(100);
@@ -297,6 +297,17 @@ test("a server that answers after a sleep is kept, one that does not is given up
   assert.equal(client.state, "backing off");
 }));
 
+test("a PING that was on its way when the page fell asleep proves nothing", world(async ({ clock, server, opened }) => {
+  const client = await opened();
+  server.answersPings = false;
+  await clock.advance(31);
+  server.answersPings = true;
+  await clock.sleep(3600);
+  assert.deepEqual([client.state, server.socket.beats.length], ["connected", 2]);
+  await clock.advance(4);
+  assert.equal(client.state, "connected");
+}));
+
 test("a sleep in the middle of a doubt ends it", world(async ({ clock, server, opened }) => {
   const client = await opened();
   server.answersPings = false;
@@ -333,6 +344,24 @@ for (const type of ["visibilitychange", "online", "offline"]) {
     assert.equal(client.state, "backing off", "asking again does not put it off");
   })));
 }
+
+test("an attempt that is under way is enough", world(asPage(async ({ clock, server, open, happen }) => {
+  server.answers.connect = () => null;
+  open();
+  await clock.advance(0);
+  happen("online");
+  await clock.advance(0);
+  assert.equal(server.sockets.length, 1);
+})));
+
+test("a binary message that is no heartbeat ends the connection with 4000", world(async ({ clock, server, opened }) => {
+  for (const size of [0, 3, 15, 16, 32]) {
+    const client = await opened();
+    server.socket.receive(new ArrayBuffer(size));
+    assert.deepEqual([client.state, server.socket.closedWith], ["backing off", 4000]);
+    client.close();
+  }
+}));
 
 test("a page that is hidden checks nothing", world(asPage(async ({ clock, server, opened, happen }) => {
   await opened();
@@ -375,7 +404,7 @@ test("goaway: leaves at a moment in the window, and comes back at once", world(a
   clock.random = 0.75;
   server.socket.say({ op: "goaway", reason: "shutdown", after: 2, within: 4 });
   await clock.advance(4.9);
-  assert.deepEqual([told, server.sockets.length], [[{ reason: "shutdown", after: 2, within: 4 }], 1]);
+  assert.deepEqual([told, server.sockets.length], [[{ op: "goaway", reason: "shutdown", after: 2, within: 4 }], 1]);
   await clock.advance(0.2);
   assert.deepEqual([server.sockets.length, server.sockets[0].closedWith], [2, 1000]);
   assert.deepEqual(states, ["backing off", "connecting", "connected"]);

@@ -88,7 +88,12 @@ export class FakeSocket {
 
   close(code) {
     assert.ok(code === 1000 || code >= 3000, `a browser does not let a page close with ${code}`);
-    this.closedWith = code;
+    this.closedWith ??= code;
+    queueMicrotask(() => {  // what a real one still says, and the package ws throws where nobody listens
+      this.onerror({});
+      this.onmessage?.({ data: '{"op":"late"}' });
+      this.onclose?.({ code, reason: "late" });
+    });
   }
 
   #beat(data) {

@@ -155,6 +155,16 @@ test("a closed subscription ends its loop after what is there, and hears no more
   assert.deepEqual([events, ends], [[1], [undefined]]);
 }));
 
+test("a subscription that is closed before it began says nothing more", world(async ({ clock, server, opened }) => {
+  const client = await opened(), subscription = client.subscribe("a:b", { since: position(1) });
+  const begins = listen(subscription, "begin"), gaps = listen(subscription, "gap");
+  server.answers.subscribe = ({ topic }) => ({ op: "subscribed", topic, epoch: "e", offset: 9, recovered: false });
+  subscription.close();
+  await clock.advance(0);
+  assert.deepEqual([begins, gaps], [[], []]);
+  assert.deepEqual(server.socket.sent.map(({ op }) => op), ["connect", "subscribe", "unsubscribe"]);
+}));
+
 test("a refused subscription throws", world(async ({ clock, server, opened }) => {
   server.refuse("subscribe", { code: 403, reason: "forbidden" });
   const client = await opened(), errors = listen(client, "error"), subscription = client.subscribe("a:b"), ends = listen(subscription, "end");
@@ -294,6 +304,18 @@ test("positions are named as far as there is room; the other topics are subscrib
   const anew = topics.filter((topic) => !named.includes(topic));
   for (const op of ["unsubscribe", "subscribe"]) assert.deepEqual(server.socket.of(op).map(({ topic }) => topic), anew);
   assert.ok(server.socket.of("subscribe").every(({ since }) => since.epoch === "e"));
+}));
+
+test("what a restored topic sends before it is subscribed anew is not taken", world(async ({ clock, server, opened }) => {
+  const client = await opened(), { events } = collect(client.subscribe("a:b"));
+  await clock.advance(0);
+  server.socket.say(message(1));
+  server.topics = { "a:b": { epoch: "e", offset: 7 } };  // a new session, in which a token brought the topic
+  server.answers.unsubscribe = () => null;
+  await reconnect({ clock, server });
+  server.socket.say(message(8));
+  await clock.advance(0);
+  assert.deepEqual(events, [1]);
 }));
 
 test("topics that a token brings belong to who subscribes to them, the others are left", world(async ({ clock, server, open }) => {

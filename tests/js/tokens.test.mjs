@@ -45,6 +45,19 @@ test("a refresh that fails is reported, and tried again while the token lives", 
   assert.ok(token.calls.length < 10, "not for ever");
 }));
 
+test("a refresh that is under way when the client is closed is nobody's error", world(async ({ clock, server, opened }) => {
+  const said = [], { error } = console;
+  console.error = (what) => said.push(what);
+  server.expires = clock.unix + 100;
+  server.answers.refresh = () => null;
+  const client = await opened({ token: tokens(clock) });
+  await clock.advance(90);
+  client.close();
+  await clock.advance(1000);
+  console.error = error;
+  assert.deepEqual([said, server.sockets[0].of("refresh").length], [[], 1]);
+}));
+
 for (const expires of [1e12, -5, undefined]) {
   test(`an expiry of ${expires} s keeps nobody busy`, world(async ({ clock, server, opened }) => {
     const token = tokens(clock);
