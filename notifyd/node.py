@@ -136,10 +136,16 @@ class Node:
                 listen.websocket,
                 websocket.websocket_server(context, self._own_ports, tls),
                 websocket.WEBSOCKET_REFUSAL,
+                listen.proxy_protocol.websocket,
             ),
-            "device": (listen.device, device.device_server(context, tls), device.DEVICE_REFUSAL),
+            "device": (
+                listen.device,
+                device.device_server(context, tls),
+                device.DEVICE_REFUSAL,
+                listen.proxy_protocol.device,
+            ),
         }
-        for name, (address, serve, refusal) in serving.items():
+        for name, (address, serve, refusal, proxies) in serving.items():
             if address is not None:
                 listener = ClientListener(
                     name,
@@ -149,6 +155,7 @@ class Node:
                     refusal=refusal,
                     events=context.events,
                     tls=tls,
+                    proxies=proxies,
                     reuse_port=settings.node.workers > 1,
                 )
                 await branch.start(name, listener.run)
@@ -170,6 +177,7 @@ class Node:
             self.context.events,
             payload_limit_bytes=self.settings.limits.payload_bytes,
             websocket_url=self.websocket_url,
+            trusted_proxies=self.settings.listen.trusted_proxies,
             reuse_port=self.settings.node.workers > 1,
         )
         await branch.start("http", http.run)

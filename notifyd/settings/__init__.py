@@ -14,6 +14,7 @@ from notifyd.settings.types import (
     ListenSettings,
     NodeSettings,
     Overflow,
+    ProxyProtocol,
     Rate,
     SessionSettings,
     Settings,
@@ -21,7 +22,7 @@ from notifyd.settings.types import (
     TokenKey,
     TopicPolicy,
 )
-from notifyd.settings.values import Address, Secret, Url
+from notifyd.settings.values import Address, Network, Secret, Url
 
 __all__ = [
     "FIXED_SECTIONS",
@@ -35,8 +36,10 @@ __all__ = [
     "HeartbeatSettings",
     "LimitSettings",
     "ListenSettings",
+    "Network",
     "NodeSettings",
     "Overflow",
+    "ProxyProtocol",
     "Rate",
     "Secret",
     "SessionSettings",

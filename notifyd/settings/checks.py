@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from notifyd.policy.origin import ANY, is_serialized_origin
 from notifyd.settings.key_sets import PRIVATE_MEMBERS, signing_members
-from notifyd.settings.types import AuthSettings, HeartbeatSettings, Settings, TokenKey
-from notifyd.settings.values import Address, Secret, format_duration, shown
+from notifyd.settings.types import AuthSettings, HeartbeatSettings, ListenSettings, Settings, TokenKey
+from notifyd.settings.values import Address, Network, Secret, format_duration, shown
 
 Finding = tuple[list[str | int], str]
 """A path of keys, and what is wrong there."""
@@ -196,6 +196,17 @@ def find_weaknesses(settings: Settings) -> Iterator[Finding]:
         yield ["auth", "origins"], '"*" lets every web page connect with what its visitor\'s browser holds'
     if listen.http is not None and not listen.http.is_loopback and not auth.api_keys:
         yield ["auth", "api_keys"], "is empty and listen.http is not loopback: the HTTP API refuses everyone"
+    for path, networks in _trusted_networks(listen):
+        for place, network in enumerate(networks):
+            if network.is_everything:
+                yield [*path, place], f"{network} is everybody: any client may say that it has another's address"
     exposed = [address for address in (listen.websocket, listen.device) if address and not address.is_loopback]
     if exposed and listen.tls is None:
         yield ["listen", "tls"], f"is absent: tokens and messages to {exposed[0]} travel unencrypted"
+
+
+def _trusted_networks(listen: ListenSettings) -> Iterator[tuple[list[str | int], tuple[Network, ...]]]:
+    """Yield the networks of proxies, each list with its path."""
+    yield ["listen", "proxy_protocol", "websocket"], listen.proxy_protocol.websocket
+    yield ["listen", "proxy_protocol", "device"], listen.proxy_protocol.device
+    yield ["listen", "trusted_proxies"], listen.trusted_proxies

@@ -20,6 +20,10 @@ http = "127.0.0.1:7502"          # API, page, metrics, health
 #tls = { certificate = "fullchain.pem", key = "key.pem", client_ca = "ca.pem" }
                                  # for websocket and device; client_ca may be left out, with it every client needs a
                                  # certificate signed by it
+# Behind proxies, whose addresses are given as networks ("10.0.0.0/8") or alone ("10.0.0.1"); see spec/operating.md:
+#proxy_protocol = { websocket = ["10.0.0.1"], device = ["10.0.0.1"] }
+                                 # connections of these begin with a PROXY header, version 1 or 2
+#trusted_proxies = ["10.0.0.1"]   # whose X-Forwarded-For is believed
 
 [broker]
 url = "memory://"                # the embedded broker: no other program needed

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from notifyd.settings.values import Address, Bytes, Seconds, Secret, Url
+from notifyd.settings.values import Address, Bytes, Network, Seconds, Secret, Url
 from protocol.codec import DEFAULT_PAYLOAD_LIMIT_BYTES
 from protocol.topics import Pattern
 
@@ -79,13 +79,25 @@ class Tls(_Section, frozen=True, kw_only=True):
     client_ca: Path | None = None
 
 
+class ProxyProtocol(_Section, frozen=True, kw_only=True):
+    """`[listen] proxy_protocol`: for each listener, the proxies whose connections begin with a PROXY header."""
+
+    websocket: tuple[Network, ...] = ()
+    device: tuple[Network, ...] = ()
+
+
 class ListenSettings(_Section, frozen=True, kw_only=True):
-    """`[listen]`: where; None is off. `tls` holds for the WebSocket and the device listener."""
+    """`[listen]`: where; None is off. `tls` holds for the WebSocket and the device listener.
+
+    `trusted_proxies` are those whose `X-Forwarded-For` is believed, on the WebSocket and the HTTP listener.
+    """
 
     websocket: Address | None = Address("127.0.0.1", 7500)
     device: Address | None = Address("127.0.0.1", 7501)
     http: Address | None = Address("127.0.0.1", 7502)
     tls: Tls | None = None
+    proxy_protocol: ProxyProtocol = ProxyProtocol()
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class BrokerSettings(_Section, frozen=True, kw_only=True):

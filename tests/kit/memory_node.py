@@ -114,9 +114,11 @@ class MemoryNode:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def open_stream(self, transport: str, capacity_bytes: int = CAPACITY_BYTES) -> MemoryStream:
-        """Let a client connect to a listener, and return its end; nothing has been sent."""
-        server, client = memory_pair(capacity_bytes, peer=f"memory:{len(self.served) + 1}")
+    def open_stream(
+        self, transport: str, capacity_bytes: int = CAPACITY_BYTES, *, peer: str | None = None
+    ) -> MemoryStream:
+        """Let a client connect to a listener, from `peer`, and return its end; nothing has been sent."""
+        server, client = memory_pair(capacity_bytes, peer=peer or f"memory:{len(self.served) + 1}")
         served = Served(server)
         self.served.append(served)
         assert self.admission.admit()

@@ -14,7 +14,9 @@ from notifyd.settings import (
     HeartbeatSettings,
     LimitSettings,
     ListenSettings,
+    Network,
     NodeSettings,
+    ProxyProtocol,
     Secret,
     Settings,
     TokenKey,
@@ -143,6 +145,7 @@ def test_what_is_wrong_is_named(settings: Settings, key: str, reason: str) -> No
     assert reason in found[1]
 
 
+EVERYBODY = Network("0.0.0.0/0")
 STRONG = TokenKey(algorithm="HS512", secret=Secret("x" * 64))
 SAFE = Settings(auth=AuthSettings(keys=(STRONG,), api_keys=(Secret("y" * 32),)))
 
@@ -161,6 +164,16 @@ WEAK: list[tuple[Settings, str, str]] = [
         msgspec.structs.replace(changed(api_keys=()), listen=ListenSettings(http=Address("0.0.0.0", 1))),
         "auth.api_keys",
         "the HTTP API refuses everyone",
+    ),
+    (
+        msgspec.structs.replace(SAFE, listen=ListenSettings(trusted_proxies=(Network("10.0.0.1"), Network("::/0")))),
+        "listen.trusted_proxies[1]",
+        "::/0 is everybody",
+    ),
+    (
+        msgspec.structs.replace(SAFE, listen=ListenSettings(proxy_protocol=ProxyProtocol(device=(EVERYBODY,)))),
+        "listen.proxy_protocol.device[0]",
+        "0.0.0.0/0 is everybody",
     ),
     (
         msgspec.structs.replace(SAFE, listen=ListenSettings(device=Address("0.0.0.0", 1))),
