@@ -1,7 +1,7 @@
 """The trace that a message belongs to: the text of W3C Trace Context's `traceparent`, version 00.
 
-`00-TRACE-PARENT-FLAGS`: 32, 16 and 2 hexadecimal digits in lower case. TRACE names the trace, PARENT the step of it that
-comes before; of FLAGS bit 0 says that the trace is sampled: somebody keeps its steps.
+`00-TRACE-PARENT-FLAGS`: 32, 16 and 2 hexadecimal digits in lower case. TRACE names the trace, PARENT the step of it
+that comes before; of FLAGS bit 0 says that the trace is sampled: somebody keeps its steps.
 
 Source: https://www.w3.org/TR/trace-context-2/ sections 2.2 and 2.3; spec/tracing.md.
 """
