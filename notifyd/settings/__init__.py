@@ -21,6 +21,7 @@ from notifyd.settings.types import (
     Tls,
     TokenKey,
     TopicPolicy,
+    TracingSettings,
 )
 from notifyd.settings.values import Address, Network, Secret, Url
 
@@ -47,6 +48,7 @@ __all__ = [
     "Tls",
     "TokenKey",
     "TopicPolicy",
+    "TracingSettings",
     "Url",
     "load",
 ]

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from notifyd.policy.origin import ANY, is_serialized_origin
 from notifyd.settings.key_sets import PRIVATE_MEMBERS, signing_members
-from notifyd.settings.types import AuthSettings, HeartbeatSettings, ListenSettings, Settings, TokenKey
+from notifyd.settings.types import (
+    AuthSettings,
+    HeartbeatSettings,
+    ListenSettings,
+    Settings,
+    TokenKey,
+    TracingSettings,
+)
 from notifyd.settings.values import Address, Network, Secret, format_duration, shown
 
 Finding = tuple[list[str | int], str]
@@ -39,6 +46,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     yield from _check_auth(settings.auth)
     yield from _check_heartbeat(settings.heartbeat)
     yield from _check_limits(settings)
+    yield from _check_tracing(settings.tracing)
 
 
 def _check_node(settings: Settings) -> Iterator[Finding]:
@@ -177,6 +185,11 @@ def _check_limits(settings: Settings) -> Iterator[Finding]:
         yield ["limits", "queue"], "must be at least 4KiB"
     if settings.broker.memory_bytes < 2**20:
         yield ["broker", "memory"], "must be at least 1MiB"
+
+
+def _check_tracing(tracing: TracingSettings) -> Iterator[Finding]:
+    if tracing.endpoint is not None and not (tracing.endpoint.scheme in {"http", "https"} and tracing.endpoint.host):
+        yield ["tracing", "endpoint"], 'must be a URL such as "http://127.0.0.1:4318" (OTLP over HTTP)'
 
 
 def find_weaknesses(settings: Settings) -> Iterator[Finding]:

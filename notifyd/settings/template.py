@@ -82,8 +82,14 @@ ttl = "5m"                       # resumable for so long after the connection en
 #presence = true                  # clients may ask who is subscribed
 #joins = false                    # push joined and left
 #overflow = "disconnect"          # of a slow client's queue; or "gap", "drop_oldest", "latest"
+#trace = false                    # tell subscribers the trace of each message, where its publisher gave one
 #publish = "token"                # "token": whom a token allows; "anyone"; "service": HTTP API only
 #subscribe = "token"              # likewise
+
+[tracing]                        # OpenTelemetry; needs: pip install 'notifyd[tracing]'
+#endpoint = "http://127.0.0.1:4318"       # a collector, by OTLP over HTTP; absent: no spans, at no cost
+ratio = 0.0                      # the share of publishes without a traceparent that begin a trace
+service = "notifyd"              # service.name of the spans
 
 [debug]
 echo = false                     # serve /echo for conformance suites; loopback only

@@ -48,7 +48,7 @@ class Access(StrEnum):
     SERVICE = "service"
 
 
-FIXED_SECTIONS = ("node", "listen", "broker", "debug")
+FIXED_SECTIONS = ("node", "listen", "broker", "tracing", "debug")
 """Sections whose changes need a restart: they name what was opened at the start."""
 
 
@@ -200,9 +200,21 @@ class TopicPolicy(_Section, frozen=True, kw_only=True):
     ttl_s: Seconds = msgspec.field(name="ttl", default=3600.0)
     presence: bool = True
     joins: bool = False
+    trace: bool = False
     overflow: Overflow = Overflow.DISCONNECT
     publish: Access = Access.TOKEN
     subscribe: Access = Access.TOKEN
+
+
+class TracingSettings(_Section, frozen=True, kw_only=True):
+    """`[tracing]`: where spans are sent, by OTLP over HTTP; None makes none.
+
+    `ratio` is the share of publishes without a trace that begin one; `service` names this service to those who look.
+    """
+
+    endpoint: Url | None = None
+    ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    service: Name = "notifyd"
 
 
 class DebugSettings(_Section, frozen=True, kw_only=True):
@@ -226,6 +238,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
     topics: tuple[TopicPolicy, ...] = ()
+    tracing: TracingSettings = TracingSettings()
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:

@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
 
 from protocol.topics import Pattern
 
@@ -195,6 +196,14 @@ class Url:
         """The part before `://`, in lower case; "" where there is none."""
         scheme, separator, _ = self._text.partition("://")
         return scheme.lower() if separator else ""
+
+    @property
+    def host(self) -> str | None:
+        """The host, where it names one; None also where it cannot be read."""
+        try:
+            return urlsplit(self._text).hostname
+        except ValueError:
+            return None
 
     def reveal(self) -> str:
         """Return the whole URL, credentials included. Never hand the result to a log line or an error."""

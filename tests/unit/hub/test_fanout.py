@@ -36,7 +36,7 @@ async def test_no_step_of_it_is_a_checkpoint() -> None:
         fanout, topic = hub_kit.hub.fanout, hub_kit.hub.registry.topics["a:b"]
         with assert_no_checkpoints():
             fanout.deliver([notification(1), notification(2), notification(None, "nobody:here")])
-            fanout.hand_out(topic, Delivery.of(notification(3), Overflow.GAP))
+            fanout.hand_out(topic, Delivery.of(notification(3), policy("**", overflow="gap")))
             fanout.flush()
 
 
