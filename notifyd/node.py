@@ -26,7 +26,8 @@ from notifyd.listeners.http.listener import HttpListener
 from notifyd.policy.admission import Admission
 from notifyd.settings import FIXED_SECTIONS, Address, Settings
 from notifyd.supervision import Branch, open_branch
-from notifyd.telemetry import Telemetry
+from notifyd.telemetry import Telemetry, open_tracer
+from notifyd.tracing import Tracer
 from notifyd.transport.tls import server_context
 from protocol.backoff import CAP_S
 from protocol.connecting import ConnectionState
@@ -207,8 +208,21 @@ async def open_node(
     """
     clock = clock or Clock()
     telemetry = telemetry or Telemetry()
+    async with (
+        open_tracer(settings.tracing, node=settings.node.name, clock=clock, events=telemetry) as tracer,
+        _open(settings, clock, telemetry, tracer) as node,
+    ):
+        yield node
+
+
+@asynccontextmanager
+async def _open(settings: Settings, clock: Clock, telemetry: Telemetry, tracer: Tracer) -> AsyncIterator[Node]:
     hub = Hub(
-        settings, lambda receiver: _open_broker(settings, receiver, clock, telemetry), clock=clock, events=telemetry
+        settings,
+        lambda receiver: _open_broker(settings, receiver, clock, telemetry),
+        clock=clock,
+        events=telemetry,
+        tracer=tracer,
     )
     context = Context(
         settings=settings,
