@@ -199,11 +199,21 @@ class Url:
 
     @property
     def host(self) -> str | None:
-        """The host, where it names one; None also where it cannot be read."""
+        """The host of an HTTP URL, where it names one; None also where it cannot be read."""
+        return self._place[0]
+
+    @property
+    def port(self) -> int | None:
+        """The port of an HTTP URL, likewise."""
+        return self._place[1]
+
+    @property
+    def _place(self) -> tuple[str | None, int | None]:
         try:
-            return urlsplit(self._text).hostname
+            parts = urlsplit(self._text)
+            return parts.hostname, parts.port
         except ValueError:
-            return None
+            return None, None
 
     def reveal(self) -> str:
         """Return the whole URL, credentials included. Never hand the result to a log line or an error."""

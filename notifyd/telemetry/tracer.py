@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 from notifyd.clock import Clock
 from notifyd.errors import ConfigurationError
@@ -20,10 +21,18 @@ async def open_tracer(settings: TracingSettings, *, node: str, clock: Clock, eve
     if settings.endpoint is None:
         yield NoTracer()
         return
+    require_opentelemetry()
+    from notifyd.telemetry.traces import open_traces  # noqa: PLC0415 - a fifth of a second, and an extra
+
+    async with open_traces(settings, settings.endpoint, node=node, clock=clock, events=events) as traces:
+        yield traces
+
+
+def require_opentelemetry() -> None:
+    """Import what spans need. Raises ConfigurationError, which says what to install."""
     try:
-        from notifyd.telemetry.traces import open_traces  # noqa: PLC0415 - a fifth of a second, and an extra
+        for name in ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"):
+            import_module(name)
     except ImportError as missing:
         reason = f"needs OpenTelemetry: pip install 'notifyd[tracing]' ({missing})"
         raise ConfigurationError("configuration", "tracing.endpoint", reason) from None
-    async with open_traces(settings, settings.endpoint, node=node, clock=clock, events=events) as traces:
-        yield traces
