@@ -20,6 +20,7 @@ from notifyd.settings import (
     Secret,
     Settings,
     TokenKey,
+    TracingSettings,
     Url,
 )
 from notifyd.settings.checks import check_settings, find_weaknesses
@@ -53,6 +54,9 @@ GOOD: dict[str, Settings] = {
     "port 0 twice": Settings(listen=ListenSettings(websocket=Address("::1", 0), device=Address("::1", 0))),
     "one port of two addresses": Settings(listen=ListenSettings(device=Address("127.0.0.2", 7500))),
     "echo on loopback": Settings(debug=DebugSettings(echo=True)),
+    "a collector": Settings(
+        tracing=TracingSettings(endpoint=Url("https://key:s3@traces.example:4318/otlp"), ratio=1.0)
+    ),
     "origins": Settings(auth=AuthSettings(origins=("https://a", "*", "null"))),
     "resume at the limit": Settings(limits=LimitSettings(connections=ConnectionLimit(limit=5, resume=5))),
 }
@@ -119,6 +123,10 @@ BAD: list[tuple[Settings, str, str]] = [
         "auth.keys[1].kid",
         "a kid names one key",
     ),
+    (Settings(tracing=TracingSettings(endpoint=Url("127.0.0.1:4318"))), "tracing.endpoint", "http://127.0.0.1:4318"),
+    (Settings(tracing=TracingSettings(endpoint=Url("grpc://h:4317"))), "tracing.endpoint", "OTLP over HTTP"),
+    (Settings(tracing=TracingSettings(endpoint=Url("http://:4318"))), "tracing.endpoint", "OTLP over HTTP"),
+    (Settings(tracing=TracingSettings(endpoint=Url("http://h:port"))), "tracing.endpoint", "OTLP over HTTP"),
     (Settings(heartbeat=HeartbeatSettings(minimum_s=0)), "heartbeat.minimum", "above zero"),
     (
         Settings(heartbeat=HeartbeatSettings(interval_s=0.5)),
