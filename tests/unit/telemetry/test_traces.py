@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Sequence
+from contextvars import copy_context
 
 import pytest
 import trio
@@ -97,8 +98,11 @@ def test_a_share_of_what_comes_without_a_trace_begins_one(ratio: float, chance: 
     ],
 )
 def test_of_a_failure_its_kind_is_told_and_not_its_words(failure: BaseException, kind: str, kit: Kit) -> None:
-    with pytest.raises(type(failure)), kit.traces.begin(Step.ACCEPT, "a:b", TRACE):
-        raise failure
+    def fail() -> None:
+        with pytest.raises(type(failure)), kit.traces.begin(Step.ACCEPT, "a:b", TRACE):
+            raise failure
+
+    copy_context().run(fail)  # as every task has its own
     (span,) = kit.spans
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, kind)
     assert "s3cr3t" not in span.to_json()
