@@ -9,7 +9,8 @@ from notifyd.telemetry.tracer import require_opentelemetry
 if TYPE_CHECKING:
     from notifyd.settings import TracingSettings, Url
 
-TRIAL_S = 2.0
+CONNECT_TRIAL_S = 2.0
+"""For a collector on another machine that does not answer."""
 
 
 def try_collector(settings: "TracingSettings", source: str) -> str | None:
@@ -24,7 +25,7 @@ def try_collector(settings: "TracingSettings", source: str) -> str | None:
     except ConfigurationError as error:
         raise ConfigurationError(source, error.key, error.reason) from None
     try:
-        socket.create_connection(_place(settings.endpoint), TRIAL_S).close()
+        socket.create_connection(_place(settings.endpoint), CONNECT_TRIAL_S).close()
     except OSError as failure:
         return f"nobody takes spans at {settings.endpoint}: {failure.strerror or failure}"
     return None

@@ -44,7 +44,7 @@ from protocol.errors import RequestError
 from protocol.trace import is_sampled, parent_id_of, trace_id_of, write_trace
 
 SPANS_A_SECOND = 1_000
-"""Twenty to thirty microseconds each, and as much again to send: a twentieth of a core at the most."""
+"""Some 45 microseconds each, and as much again to send: a tenth of a core at the most."""
 
 BURST_SPANS = 2_000
 
