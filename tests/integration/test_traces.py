@@ -1,15 +1,19 @@
 """One trace from a publisher to every delivery: two nodes over Redis, and a collector of the test's own."""
 
+import io
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
 
-from notifyd.node import Node
-from notifyd.settings import TracingSettings, Url
+from notifyd.node import Node, open_node
+from notifyd.settings import TracingSettings, Url, load
+from notifyd.telemetry import Telemetry
 from protocol.trace import trace_id_of
 from tests.http_client import HttpClient
 from tests.kit.collector import CollectedSpan, Collector, open_collector
@@ -202,3 +206,17 @@ def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port: int = unused.getsockname()[1]
     return port
+
+
+async def test_a_bug_behind_http_is_logged_with_the_trace_of_its_request() -> None:
+    anywhere, log = "127.0.0.1:0", io.StringIO()
+    flags = {"auth.anonymous": True, "listen.websocket": "", "listen.device": "", "listen.http": anywhere}
+    async with open_node(load(None, {}, flags), telemetry=Telemetry("error", stream=log)) as node:
+        assert node.http_address is not None
+        conversation = await HttpClient(node.http_address.port).open()
+        async with conversation.stream:
+            with patch.object(node.context.hub.broker, "publish", side_effect=ZeroDivisionError):
+                for headers in ([("traceparent", TRACEPARENT)], []):
+                    body = b'{"topic":"a","data":1}'
+                    assert (await conversation.ask("POST", "/v1/publish", body, headers)).status == 500
+    assert [json.loads(line).get("trace_id") for line in log.getvalue().splitlines()] == [TRACE_ID, None]

@@ -54,7 +54,8 @@ class Operation:
     """What one method of one path takes and answers.
 
     `answer` and `body` are types, None for nothing; a tuple is any one of its parts, a list has items of any of its
-    parts, a batch of them at most. `refusals` come beside those that every operation has.
+    parts, a batch of them at most. `headers` may be given, each with what it says; `refusals` come beside those that
+    every operation has.
     """
 
     method: Method
@@ -63,6 +64,7 @@ class Operation:
     answer: Any
     query: type[Struct] = NoQuery
     body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     status: HTTPStatus = HTTPStatus.OK
     refusals: Mapping[HTTPStatus, str] = field(default_factory=dict)
 
@@ -87,6 +89,7 @@ OPERATIONS = (
         "Publish one message, or a list of them that leaves together",
         (PublishAnswer, [PublishAnswer, ErrorBody]),
         body=(Publication, [Publication]),
+        headers={"traceparent": "W3C Trace Context, for what has no `trace` of its own; ignored where it is none."},
     ),
     Operation("get", "/v1/topics", "List the topics in use, by name", TopicsAnswer, query=TopicsQuery),
     Operation(
@@ -190,7 +193,7 @@ def _types(*kinds: Any) -> Iterator[Any]:
 
 def _describe(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": _identifier(operation), "summary": operation.summary}
-    parameters = [*_path_parameters(operation), *_query_parameters(operation, schemas)]
+    parameters = [*_path_parameters(operation), *_query_parameters(operation, schemas), *_header_parameters(operation)]
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
@@ -215,6 +218,11 @@ def _query_parameters(operation: Operation, schemas: _Schemas) -> Iterator[dict[
     for name, schema in schemas.fields(operation.query):
         given = next((one for one in schema.get("anyOf", ()) if one["type"] != "null"), None)
         yield {"name": name, "in": "query", "schema": given or schema}
+
+
+def _header_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for name, says in operation.headers.items():
+        yield {"name": name, "in": "header", "description": says, "schema": {"type": "string"}}
 
 
 def _responses(operation: Operation, schemas: _Schemas) -> Iterator[tuple[str, dict[str, Any]]]:
