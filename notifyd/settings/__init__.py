@@ -14,14 +14,16 @@ from notifyd.settings.types import (
     ListenSettings,
     NodeSettings,
     Overflow,
+    ProxyProtocol,
     Rate,
     SessionSettings,
     Settings,
     Tls,
     TokenKey,
     TopicPolicy,
+    TracingSettings,
 )
-from notifyd.settings.values import Address, Secret, Url
+from notifyd.settings.values import Address, Network, Secret, Url
 
 __all__ = [
     "FIXED_SECTIONS",
@@ -35,8 +37,10 @@ __all__ = [
     "HeartbeatSettings",
     "LimitSettings",
     "ListenSettings",
+    "Network",
     "NodeSettings",
     "Overflow",
+    "ProxyProtocol",
     "Rate",
     "Secret",
     "SessionSettings",
@@ -44,6 +48,7 @@ __all__ = [
     "Tls",
     "TokenKey",
     "TopicPolicy",
+    "TracingSettings",
     "Url",
     "load",
 ]
