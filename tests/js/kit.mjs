@@ -1,7 +1,10 @@
 // A world for the client to live in: a clock that a test moves, and a server that says what the test wants it to say.
 
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { PING, PONG, connect, heartbeat, parseHeartbeat } from "../../protocol/js/notifyd.js";
+
+globalThis.crypto ??= webcrypto;  // which Node has from 19 on; the clock's random numbers are all the same
 
 const turn = () => new Promise((done) => realSetImmediate(done));
 const realSetImmediate = setImmediate;
@@ -16,7 +19,8 @@ export class Clock {
   random = 0.5;
 
   install() {
-    this.#real = { setTimeout, clearTimeout, random: Math.random, unix: Date.now };
+    const performance = Object.getOwnPropertyDescriptor(globalThis, "performance");
+    this.#real = { setTimeout, clearTimeout, performance, random: Math.random, unix: Date.now };
     const began = this.#now;
     globalThis.setTimeout = (act, ms = 0) => {
       assert.ok(ms < 2 ** 31, `a timer of ${ms} ms would fire at once`);
@@ -24,14 +28,15 @@ export class Clock {
       return this.#lastTimer;
     };
     globalThis.clearTimeout = (timer) => this.#timers.delete(timer);
-    performance.now = () => this.#now * 1000;
+    const value = { now: () => this.#now * 1000 };
+    Object.defineProperty(globalThis, "performance", { value, configurable: true, writable: true, enumerable: true });
     Date.now = () => (this.unix + this.#now - began) * 1000;
     Math.random = () => this.random;
   }
 
   uninstall() {
     Object.assign(globalThis, { setTimeout: this.#real.setTimeout, clearTimeout: this.#real.clearTimeout });
-    delete performance.now;
+    Object.defineProperty(globalThis, "performance", this.#real.performance);
     Date.now = this.#real.unix;
     Math.random = this.#real.random;
   }
