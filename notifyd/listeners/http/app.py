@@ -20,7 +20,8 @@ from notifyd.events import Events
 from notifyd.listeners.http.answers import refused, request_refused, router_refused
 from notifyd.listeners.http.backend import Backend
 from notifyd.listeners.http.client_script import CLIENT_SCRIPT, ClientScript
-from notifyd.listeners.http.guard import AccessRules, Guard
+from notifyd.listeners.http.console_files import CONSOLE_FILES
+from notifyd.listeners.http.guard import FACTS_PATH, AccessRules, Guard
 from notifyd.listeners.http.inspection import Inspection
 from notifyd.listeners.http.page import PageFiles
 from notifyd.listeners.http.publishing import Publishing
@@ -55,10 +56,8 @@ def build_app(
 
 def _routes(look: Inspection, publishing: Publishing, revoking: Revoking, page: PageFiles) -> list[Route]:
     return [
-        Route("/", page.html),
-        Route("/page.js", page.script),
-        Route("/page.css", page.style),
-        Route("/page.json", page.facts),
+        *(Route(path, page.file) for path in CONSOLE_FILES),
+        Route(FACTS_PATH, page.facts),
         Route(CLIENT_SCRIPT, ClientScript().script),
         Route("/health", look.health),
         Route("/ready", look.ready),

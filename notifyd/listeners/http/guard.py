@@ -16,13 +16,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from notifyd.auth.api_keys import ApiKeys
 from notifyd.listeners.http.answers import Refusal
+from notifyd.listeners.http.client_script import CLIENT_SCRIPT
+from notifyd.listeners.http.console_files import CONSOLE_FILES
 from notifyd.policy.forwarding import is_local
 from notifyd.settings import Address, Network
 
 PROBES = frozenset({"/health", "/ready"})
 """Asked by machines that hold no key and call this one by any name."""
 
-PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json", "/notifyd.js"})
+FACTS_PATH = "/page.json"
+
+PAGE = frozenset({FACTS_PATH, CLIENT_SCRIPT, *CONSOLE_FILES})
 """Shown to everybody: the page holds nothing but itself, and asks for what it needs."""
 
 

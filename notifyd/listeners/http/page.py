@@ -1,11 +1,10 @@
-"""The page at `/`: three files of ours and a few facts, under a policy that lets nothing else in.
+"""The console at `/`: a few files of ours and a few facts, under a policy that lets nothing else in.
 
 Source: spec/http.md, "The page"; https://www.w3.org/TR/CSP3/.
 """
 
 import re
 from http import HTTPStatus
-from importlib import resources
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -15,10 +14,10 @@ from starlette.responses import Response
 
 from notifyd import __version__
 from notifyd.listeners.http.answers import COMMON_HEADERS, json_answer
+from notifyd.listeners.http.console_files import CONSOLE_FILES
 from notifyd.listeners.http.guard import host_name
 from notifyd.settings import Address
 
-_TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 _DNS_NAME = re.compile(r"[a-z0-9.-]{1,253}")
 _WILDCARD_NAMES = ("", "0.0.0.0", "::")
 
@@ -31,32 +30,22 @@ class PageFacts(Struct, frozen=True):
 
 
 class PageFiles:
-    """The endpoints of the page. `websocket_url` is the WebSocket listener's, None where it is off."""
+    """The endpoints of the console. `websocket_url` is the WebSocket listener's, None where it is off."""
 
     def __init__(self, websocket_url: str | None) -> None:
         self._websocket_url = websocket_url
-        folder = resources.files(__package__)
-        self._files = {name: folder.joinpath(name).read_bytes() for name in _TYPES}
 
-    async def html(self, request: Request) -> Response:
-        """Answer `GET /`."""
-        return self._file("page.html", self._policy(request.headers))
-
-    async def script(self, request: Request) -> Response:  # noqa: ARG002  an endpoint's signature
-        """Answer `GET /page.js`."""
-        return self._file("page.js")
-
-    async def style(self, request: Request) -> Response:  # noqa: ARG002  an endpoint's signature
-        """Answer `GET /page.css`."""
-        return self._file("page.css")
+    async def file(self, request: Request) -> Response:
+        """Answer `GET /` and `GET /console/…`."""
+        path = request.scope["path"]
+        policy = self._policy(request.headers) if path == "/" else "default-src 'none'"
+        headers = {**COMMON_HEADERS, "content-security-policy": policy}
+        file = CONSOLE_FILES[path]
+        return Response(file.body, HTTPStatus.OK, headers, file.media_type)
 
     async def facts(self, request: Request) -> Response:
         """Answer `GET /page.json`."""
         return json_answer(PageFacts(reachable(self._websocket_url, request.headers.get("host", ""))))
-
-    def _file(self, name: str, policy: str = "default-src 'none'") -> Response:
-        headers = {**COMMON_HEADERS, "content-security-policy": policy}
-        return Response(self._files[name], HTTPStatus.OK, headers, _TYPES[name])
 
     def _policy(self, headers: Headers) -> str:
         sources = ["'self'"]
