@@ -72,6 +72,11 @@ class _Liveness(ABC):
         self._trips = RoundTrips()
 
     @property
+    def heard_s(self) -> float:
+        """When the peer was last heard."""
+        return self._heard_s
+
+    @property
     def round_trip_s(self) -> float | None:
         """The mean of the last five round trips; None before the first."""
         return self._trips.mean_s

@@ -41,9 +41,9 @@ class TopicInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 class ConnectionInfo(msgspec.Struct, frozen=True):
     """A connected client.
 
-    `transport` is "websocket" or "device", `encoding` "json" or "msgpack", `address` the peer's. `since` is Unix ms,
-    `heartbeat` the agreed seconds between beats, `round_trip_ms` the mean of the last five (None before the first),
-    `queue_bytes` what is unsent.
+    `transport` is "websocket" or "device", `encoding` "json" or "msgpack", `address` the peer's. `since` is when
+    it came and `heard` when its last byte did, both Unix ms; `heartbeat` the agreed seconds between beats,
+    `round_trip_ms` the mean of the last five (None before the first), `queue_bytes` what is unsent.
     """
 
     session: str
@@ -52,6 +52,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True):
     encoding: str
     address: str
     since: int
+    heard: int
     heartbeat: float
     round_trip_ms: float | None
     queue_bytes: int

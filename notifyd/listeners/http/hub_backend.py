@@ -117,7 +117,8 @@ class HubBackend:
 def _describe(connection: Connection) -> ConnectionInfo:
     subscriber = connection.subscriber
     assert subscriber is not None
-    liveness = connection.watch.liveness
+    liveness, clock = connection.watch.liveness, connection.context.clock
+    silent_s = clock.monotonic_s() - liveness.heard_s
     round_trip_s = liveness.round_trip_s
     return ConnectionInfo(
         session=subscriber.session,
@@ -126,6 +127,7 @@ def _describe(connection: Connection) -> ConnectionInfo:
         encoding=connection.outbox.form.encoding.name.lower(),
         address=connection.stream.peer,
         since=connection.opened_ms,
+        heard=clock.unix_ms() - round(silent_s * 1000),
         heartbeat=liveness.interval_s,
         round_trip_ms=None if round_trip_s is None else round(round_trip_s * 1000, 3),
         queue_bytes=connection.outbox.queued_bytes,

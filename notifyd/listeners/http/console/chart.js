@@ -112,8 +112,7 @@ export class LineChart {
     for (let ago = 0; ago <= seconds; ago += every) {
       const x = LEFT + this.inner * (1 - ago / seconds);
       const text = ago === 0 ? "now" : ago % 60 ? `−${ago} s` : `−${ago / 60} min`;
-      const anchor = ago === 0 ? "end" : x < LEFT + 16 ? "start" : "middle";
-      parts.push(svg("text", { x: x.toFixed(1), y: this.height - 5, "text-anchor": anchor }, text));
+      parts.push(svg("text", { x: x.toFixed(1), y: this.height - 3, "text-anchor": ago ? "middle" : "end" }, text));
     }
     this.grid.replaceChildren(...parts);
   }

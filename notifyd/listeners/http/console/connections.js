@@ -4,7 +4,7 @@ import { askKey, confirmed } from "./access.js";
 import { ask } from "./api.js";
 import { el, heading, say, select, setChildren, textInput } from "./dom.js";
 import { mergedConnections } from "./feeds.js";
-import { bytes, count, milliseconds, span } from "./format.js";
+import { bytes, count, milliseconds, NONE, plural, span } from "./format.js";
 import { Table } from "./table.js";
 
 const KINDS = [["", "all"], ["websocket", "websocket"], ["device", "device"]];
@@ -31,6 +31,7 @@ export class Connections {
       { id: "trip", title: "Round trip", number: true, value: (row) => row.round_trip_ms, text: (row) => milliseconds(row.round_trip_ms) },
       { id: "queue", title: "Queue", number: true, value: (row) => row.queue_bytes, text: (row) => bytes(row.queue_bytes) },
       { id: "topics", title: "Topics", number: true, value: subscriptions, show: showTopics },
+      { id: "heard", title: "Heard", number: true, value: (row) => -row.heard, text: (row) => (row.heard ? `${span((Date.now() - row.heard) / 1000)} ago` : NONE) },
       { id: "since", title: "Connected", number: true, value: (row) => -row.since, text: (row) => span((Date.now() - row.since) / 1000) },
       { id: "node", title: "Node", value: (row) => row.node },
       { id: "end", title: "", class: "end", show: (cell, row) => this.showEnd(cell, row) },
@@ -96,7 +97,9 @@ function showTopics(cell, row) {
   const topics = row.topics ?? [];
   const details = cell.firstElementChild ?? cell.appendChild(el("details", {}, el("summary"), el("ul", { class: "mono" })));
   say(details.firstChild, count(subscriptions(row)));
-  if (!details.open && details.lastChild.children.length === topics.length) return;
+  details.hidden = !subscriptions(row);
   const kept = new Map([...details.lastChild.children].map((item) => [item.textContent, item]));
-  setChildren(details.lastChild, topics.map((topic) => kept.get(topic) ?? el("li", {}, el("a", { href: `#/topics/${encodeURIComponent(topic)}` }, topic))));
+  const items = topics.map((topic) => kept.get(topic) ?? el("li", {}, el("a", { href: `#/topics/${encodeURIComponent(topic)}` }, topic)));
+  const more = subscriptions(row) - topics.length;
+  setChildren(details.lastChild, more > 0 ? [...items, el("li", { class: "soft" }, plural(more, "more topic"))] : items);
 }

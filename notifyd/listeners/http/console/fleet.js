@@ -10,7 +10,7 @@ import { Readings } from "./readings.js";
 const MOST = 8;               // topics followed at once
 const TRIED = 3;              // messages without a number, after which a topic is left alone
 const LOOK_BACK = 120;        // kept messages that are drawn at once
-const WINDOW_MS = 120_000;
+const WINDOW_MS = 120_000, SHORTEST_MS = 20_000;
 const GAP_MS = 30_000;
 
 export class Fleet {
@@ -78,7 +78,9 @@ export class Fleet {
   draw({ readings, value, others, chart }, now) {
     const main = readings.main;
     chart.onread = (pair) => say(value, readings.write(main, pair ? pair[1] : readings.newest(main)));
-    chart.update({ from: now - WINDOW_MS, to: now, gap: GAP_MS, series: [{ name: main, points: readings.fields.get(main).filter(([time]) => time > now - WINDOW_MS) }] });
+    const points = readings.fields.get(main).filter(([time]) => time > now - WINDOW_MS);
+    const from = Math.min(now - SHORTEST_MS, points[0]?.[0] ?? now);
+    chart.update({ from, to: now, gap: GAP_MS, series: [{ name: main, points }] });
     const rest = [...readings.fields.keys()].filter((name) => name !== main).slice(0, 3).map((name) => `${name} ${readings.write(name)}`);
     say(others, [main === "value" ? "" : main, ...rest].filter(Boolean).join(" · ") || NONE);
   }

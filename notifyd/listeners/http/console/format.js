@@ -3,7 +3,7 @@
 export const NONE = "–";
 
 const DIGITS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
-const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+const THOUSANDS = ["", "k", "M", "G", "T", "P"];
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -11,7 +11,10 @@ const known = (write) => (value) => (value === null || value === undefined || Nu
 
 export const number = known((value) => {
   const size = Math.abs(value);
-  if (size >= 100_000) return COMPACT.format(value);
+  if (size >= 100_000) {
+    const power = Math.min(THOUSANDS.length - 1, Math.floor(Math.log10(size) / 3));
+    return `${(value / 1000 ** power).toPrecision(4)} ${THOUSANDS[power]}`;
+  }
   if (size && size < 0.01) return value.toPrecision(2);
   return DIGITS[Number.isInteger(value) || size >= 1000 ? 0 : size >= 100 ? 1 : 2].format(value);
 });

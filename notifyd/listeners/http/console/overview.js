@@ -67,7 +67,7 @@ export class Overview {
   }
 
   drawErrors(from, now) {
-    const kinds = this.app.figures.errors(this.node);
+    const kinds = this.app.figures.errors(this.node).filter(([, total]) => total);
     const shown = kinds.slice(0, ERROR_LINES).map(([kind, total]) =>
       ({ name: kind.replaceAll("_", " "), now: `${count(total)} in all`, points: this.app.figures.errorPoints(kind, this.node, from, now) }));
     const none = { name: "none since the start", now: "", points: this.app.figures.points("sessions", this.node, from, now).map(([at, value]) => [at, value === null ? null : 0]) };
@@ -83,9 +83,10 @@ export class Overview {
       ["Connections", count(total("websocketJson", "websocketMsgpack", "deviceJson", "deviceMsgpack")), devices === null ? "" : `${count(browsers)} websocket, ${plural(devices, "device")}`],
       ["Messages in", perSecond(value("messagesIn")), bytesPerSecond(value("bytesIn"))],
       ["Messages out", perSecond(value("messagesOut")), bytesPerSecond(value("bytesOut"))],
-      ["Delivery, p99", milliseconds(value("p99")), value("p50") === null ? "nothing delivered" : `p50 ${milliseconds(value("p50"))}`],
+      ["Latency p99", milliseconds(value("p99")), value("p50") === null ? "nothing delivered" : `p50 ${milliseconds(value("p50"))}`],
+      ["Queued", bytes(value("queue")), "for clients"],
       ["Topics", count(value("topics")), value("subscriptions") === null ? "" : plural(value("subscriptions"), "subscription")],
-      ["Loop lag", milliseconds(value("lag")), "worst of the nodes".slice(0, this.app.figures.nodes.size > 1 ? undefined : 0)],
+      ["Loop lag", milliseconds(value("lag")), this.app.figures.nodes.size > 1 && !this.node ? "the worst node" : ""],
       ["Errors", count(errors), "since the start"],
     ];
     setChildren(this.facts, rows.map(([name, text, more], i) => {

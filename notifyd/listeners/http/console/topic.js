@@ -153,7 +153,7 @@ export class Topic {
     this.none.hidden = this.feed.children.length > 0;
     const known = mergedTopics(this.app.topics).find(({ topic }) => topic === this.topic);
     const facts = known && [`${perSecond(known.in)} in`, `${perSecond(known.out)} out`, plural(known.subscribers, "subscriber"),
-      known.offset === null ? "keeps no history" : `${count(known.history)} kept, newest offset ${count(known.offset)}`];
+      known.history ? `keeps the last ${count(known.history)}` : "keeps no history", known.offset === null ? "" : `newest offset ${count(known.offset)}`];
     say(this.facts, [...(facts ?? []), this.count ? `${number(this.count)} received here` : ""].filter(Boolean).join(" · "));
     this.drawNumbers(now);
   }

@@ -2,7 +2,7 @@
 
 import { el, heading, say, textInput } from "./dom.js";
 import { mergedTopics } from "./feeds.js";
-import { count, NONE, perSecond } from "./format.js";
+import { count, perSecond } from "./format.js";
 import { linkCell, Table } from "./table.js";
 
 const COLUMNS = [
@@ -10,7 +10,7 @@ const COLUMNS = [
   { id: "in", title: "In", number: true, value: (row) => row.in, text: (row) => perSecond(row.in) },
   { id: "out", title: "Out", number: true, value: (row) => row.out, text: (row) => perSecond(row.out) },
   { id: "subscribers", title: "Subscribers", number: true, value: (row) => row.subscribers, text: (row) => count(row.subscribers) },
-  { id: "history", title: "Kept", number: true, value: (row) => row.history, text: (row) => (row.offset === null ? NONE : count(row.history)) },
+  { id: "history", title: "History", number: true, value: (row) => row.history, text: (row) => (row.history ? `last ${count(row.history)}` : "none") },
   { id: "offset", title: "Newest offset", number: true, value: (row) => row.offset, text: (row) => count(row.offset) },
 ];
 

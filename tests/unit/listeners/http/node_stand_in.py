@@ -22,6 +22,7 @@ CONNECTION = ConnectionInfo(
     encoding="json",
     address="127.0.0.1:1",
     since=1_790_000_000_000,
+    heard=1_790_000_000_500,
     heartbeat=30.0,
     round_trip_ms=None,
     queue_bytes=0,

@@ -93,6 +93,7 @@ async def test_connections_are_listed_and_ended(client: HttpClient, backend: Nod
         "encoding",
         "address",
         "since",
+        "heard",
         "heartbeat",
         "round_trip_ms",
         "queue_bytes",
