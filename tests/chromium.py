@@ -7,9 +7,10 @@ import base64
 import json
 import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,20 @@ class Browser:
         self._connection = connection
         self._number = 0
         self._session: str | None = None
+        self._target = ""
         self.complaints: list[str] = []
 
     async def attach(self) -> None:
         target = await self._command("Target.createTarget", url="about:blank")
         attached = await self._command("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
+        self._target = target["targetId"]
         for domain in ("Page", "Runtime", "Log"):
             await self._command(f"{domain}.enable")
+
+    async def close(self) -> None:
+        self._session = None
+        await self._command("Target.closeTarget", targetId=self._target)
 
     async def open(self, url: str) -> None:
         await self._command("Page.navigate", url=url)
@@ -73,13 +80,28 @@ class Browser:
     async def press(self, element_id: str) -> None:
         await self.run(f"document.getElementById({json.dumps(element_id)}).click()")
 
-    async def look(self, path: Path, *, width: int = 1200, height: int = 800, dark: bool = False) -> None:
-        """Take a picture of the page as a screen of this size shows it."""
+    async def key(self, name: str, text: str = "") -> None:
+        """Press and let go a key, by its name: "Tab", "Enter", "ArrowDown"; `text` is what it types."""
+        number = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37}.get(name, 0)
+        key = {"key": name, "code": name, "windowsVirtualKeyCode": number}
+        await self._command("Input.dispatchKeyEvent", type="keyDown", text=text, **key)
+        await self._command("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    async def point(self, x: float, y: float) -> None:
+        """Move the mouse there."""
+        await self._command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    async def screen(self, *, width: int = 1200, height: int = 800, dark: bool = False) -> None:
+        """Show pages as a screen of this size, and a system with these colours, does."""
         await self._command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self._command("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def look(self, path: Path, *, width: int = 1200, height: int = 800, dark: bool = False) -> None:
+        """Take a picture of the page as a screen of this size shows it."""
+        await self.screen(width=width, height=height, dark=dark)
         picture = await self._command("Page.captureScreenshot", format="png")
         await trio.Path(path).write_bytes(base64.b64decode(picture["data"]))
 
@@ -120,6 +142,36 @@ async def open_browser() -> AsyncIterator[Browser]:
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 await _end(process)
+
+
+@contextmanager
+def running_chromium() -> Iterator[str]:
+    """Run a Chromium for several tests, each with a tab of its own; where its DevTools listen."""
+    assert EXECUTABLE, "Chromium is needed: apt-get install chromium"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [EXECUTABLE, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
+            assert process.stderr is not None
+            try:
+                for line in process.stderr:
+                    if b"DevTools listening on " in line:
+                        yield line.rpartition(b" ")[2].strip().decode()
+                        break
+            finally:
+                process.kill()
+
+
+@asynccontextmanager
+async def open_tab(devtools_url: str) -> AsyncIterator[Browser]:
+    """Open a tab of a running Chromium, and close it afterwards."""
+    async with open_websocket_url(devtools_url, max_message_size=MAX_ANSWER_BYTES) as connection:
+        browser = Browser(connection)
+        await browser.attach()
+        try:
+            yield browser
+        finally:
+            with trio.move_on_after(5, shield=True):
+                await browser.close()
 
 
 async def _where(process: trio.Process) -> str:

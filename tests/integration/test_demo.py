@@ -49,11 +49,12 @@ class Demo:
         began_s = trio.current_time()
         self.process.send_signal(number)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_rest)
+            nursery.start_soon(self.read_on)
             assert await self.process.wait() == 0
         return trio.current_time() - began_s
 
-    async def _read_rest(self) -> None:
+    async def read_on(self) -> None:
+        """Read whatever is still written."""
         try:
             async for data in self._out:
                 self.text += data.decode(errors="replace")

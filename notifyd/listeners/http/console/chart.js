@@ -13,7 +13,7 @@ const SUMMARY_MS = 5000;      // how often the text alternative is written anew
 export class LineChart {
   // `zero`: the axis begins at 0. `small`: a line and its range alone, for a list of many.
   constructor({ title, format = number, height = 148, zero = true, small = false, binary = false }) {
-    Object.assign(this, { title, format, height, zero, small, binary, given: null, cursor: null, width: 0, summaryAt: 0 });
+    Object.assign(this, { title, format, height, zero, small, binary, given: null, cursor: null, width: 0, summaryAt: -Infinity });
     this.svg = svg("svg", { height, "aria-hidden": "true", focusable: "false" });
     this.grid = svg("g", { class: "grid" });
     this.lines = svg("g", { class: "lines" });
