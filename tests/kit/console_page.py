@@ -42,8 +42,9 @@ class ConsolePage:
         await self.until("document.body.dataset.state === 'connected'")
 
     async def go(self, view: str) -> None:
+        """Go to another view than the present one."""
         await self.run(f"location.hash = '#/{view}'")
-        await self.until(f"location.hash === '#/{view}' && document.activeElement.tagName === 'H1'")
+        await self.until(f"location.hash === '#/{view}' && document.querySelector('h1:focus')")
 
     async def run(self, script: str) -> Any:
         return await self.tab.run(script)
@@ -53,7 +54,8 @@ class ConsolePage:
 
     async def shows(self, selector: str, text: str) -> None:
         """Wait until one of these elements has the text in it."""
-        await self.until(f"[...document.querySelectorAll({js(selector)})].some(e => e.textContent.includes({js(text)}))")
+        found = f"[...document.querySelectorAll({js(selector)})]"
+        await self.until(f"{found}.some(element => element.textContent.includes({js(text)}))")
 
     async def texts(self, selector: str) -> list[str]:
         found: list[str] = await self.run(f"[...document.querySelectorAll({js(selector)})].map(e => e.textContent)")
@@ -66,6 +68,12 @@ class ConsolePage:
         await self.run(
             f"(() => {{ const field = document.querySelector({js(selector)}); field.value = {js(text)}; "
             "field.dispatchEvent(new Event('input')) })()"
+        )
+
+    async def choose(self, selector: str, value: str) -> None:
+        await self.run(
+            f"(() => {{ const field = document.querySelector({js(selector)}); field.value = {js(value)}; "
+            "field.dispatchEvent(new Event('change')) })()"
         )
 
     async def focused(self) -> str:

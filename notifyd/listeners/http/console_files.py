@@ -1,10 +1,10 @@
-"""The files that the console is made of, as they are served: a page, its style, and a module for each of its parts."""
+"""The files that the console is made of, as they are served: a page, its style, a module for each part, the client."""
 
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import PurePath
 from typing import NamedTuple
 
-_INDEX = "index.html"
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
@@ -15,15 +15,16 @@ class ConsoleFile(NamedTuple):
     body: bytes
 
 
-def _read() -> dict[str, ConsoleFile]:
+def _read(file: Traversable) -> ConsoleFile:
+    return ConsoleFile(_TYPES[PurePath(file.name).suffix], file.read_bytes())
+
+
+def _read_all() -> dict[str, ConsoleFile]:
     folder = resources.files(__package__).joinpath("console")
-    return {
-        "/" if file.name == _INDEX else f"/console/{file.name}": ConsoleFile(
-            _TYPES[PurePath(file.name).suffix], file.read_bytes()
-        )
-        for file in sorted(folder.iterdir(), key=lambda file: file.name)
-    }
+    files = {f"/console/{file.name}": _read(file) for file in sorted(folder.iterdir(), key=lambda file: file.name)}
+    page = files.pop("/console/index.html")
+    return {"/": page, **files, "/notifyd.js": _read(resources.files("protocol").joinpath("js", "notifyd.js"))}
 
 
-CONSOLE_FILES = _read()
+CONSOLE_FILES = _read_all()
 """By the path that each is served at."""

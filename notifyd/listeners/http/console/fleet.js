@@ -45,8 +45,7 @@ export class Fleet {
       if (entry.readings.others >= TRIED && !entry.readings.fields.size) this.leave(topic);
     };
     entry.stop = this.app.link.follow(topic, {
-      standing: ({ epoch, offset }) => epoch !== undefined && entry.readings.last === 0 &&
-        this.lookBack(topic, { epoch, offset: Math.max(0, offset - LOOK_BACK) }, take),
+      begin: (standing) => standing.epoch !== undefined && entry.readings.last === 0 && this.lookBack(topic, standing, take),
       message(message) {
         take(message);
         beat(entry.dot);
@@ -55,8 +54,8 @@ export class Fleet {
     });
   }
 
-  async lookBack(topic, since, take) {
-    const messages = await this.app.link.history(topic, since, LOOK_BACK).catch(() => []);
+  async lookBack(topic, standing, take) {
+    const messages = await this.app.link.history(topic, standing, LOOK_BACK).catch(() => []);
     for (const message of messages) take(message);
     this.tick(Date.now());
   }

@@ -4,6 +4,7 @@ import { askKey } from "./access.js";
 import { connectionLevel, problems, showAlerts } from "./alerts.js";
 import { hasKey, setKey, theKey } from "./api.js";
 import { Connections } from "./connections.js";
+import { beat } from "./devices.js";
 import { at, mark, say } from "./dom.js";
 import { Feed } from "./feeds.js";
 import { Figures } from "./figures.js";
@@ -21,7 +22,7 @@ const TICK_MS = 1000;
 const NEEDS_KEY = "The figures of this node are for operators: give one of its API keys.";
 
 const figures = new Figures();
-const link = new Link({ onState, onConnected, onBeat, onDenied });
+const link = new Link({ onState, onConnected, onDenied });
 const app = { link, figures, own: null, heardAt: null, connectedAt: 0, why: "", isRefused: false, needKey };
 for (const name of ["topics", "connections", "tree"]) app[name] = new Feed(link, `$sys:${name}`, onRefused);
 
@@ -60,7 +61,6 @@ function onState(state, why) {
   document.body.dataset.state = state;
   say(at("state-word"), state);
   mark(at("state"), "data-level", connectionLevel(state));
-  if (state !== "connected") say(at("round-trip"), "");
   tick();
 }
 
@@ -72,11 +72,11 @@ function onConnected({ node, user, session }) {
   tick();
 }
 
-function onBeat(roundTripMs) {
-  say(at("round-trip"), milliseconds(roundTripMs));
-  const dot = document.querySelector("#state i");
-  dot.classList.remove("beat");
-  requestAnimationFrame(() => dot.classList.add("beat"));
+// The client keeps the mean of its last round trips: another mean, another beat.
+function showBeat() {
+  const text = link.state === "connected" && link.client.roundTrip ? milliseconds(link.client.roundTrip * 1000) : "";
+  if (text && text !== at("round-trip").textContent) beat(document.querySelector("#state i"));
+  say(at("round-trip"), text);
 }
 
 function onDenied(why) {
@@ -94,7 +94,7 @@ function onRefused() {
 async function needKey(why) {
   const isGiven = await askKey(why);
   say(at("key"), hasKey() ? "Change key" : "API key");
-  if (isGiven) link.use(theKey());
+  if (isGiven) link.open(theKey());
   return isGiven;
 }
 
@@ -107,6 +107,7 @@ function tick() {
   at("locked").hidden = !app.isRefused;
   document.title = found.some(([level]) => level === "bad") ? "⚠ notifyd" : "notifyd";
   document.body.classList.toggle("stale", link.state !== "connected" && app.heardAt !== null);
+  showBeat();
   view?.tick(now);
 }
 

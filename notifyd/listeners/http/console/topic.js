@@ -44,7 +44,7 @@ export class Topic {
   }
 
   show(topic) {
-    Object.assign(this, { topic, readings: new Readings(), field: "", arrived: [], count: 0, position: null, askedAt: 0, isRefused: false });
+    Object.assign(this, { topic, readings: new Readings(), field: "", arrived: [], count: 0, hasBegun: false, askedAt: 0, isRefused: false });
     for (const text of [this.said, this.facts, this.trouble]) say(text, "");
     say(this.name, topic);
     this.setPaused(false);
@@ -52,7 +52,7 @@ export class Topic {
     this.members.replaceChildren();
     this.chart.element.hidden = true;
     this.stop = this.app.link.follow(topic, {
-      standing: (position) => this.standing(topic, position),
+      begin: (standing) => this.begin(topic, standing),
       message: (message) => this.arrive(message),
       gap: (gap) => this.arrive({ ...gap, isGap: true, time: Date.now() }),
       joined: () => this.askPresence(),
@@ -68,10 +68,11 @@ export class Topic {
     clearTimeout(this.timer);
   }
 
-  async standing(topic, { epoch, offset }) {
-    if (epoch === undefined || this.position !== null) return;
-    this.position = offset;
-    const kept = await this.app.link.history(topic, { epoch, offset: Math.max(0, offset - LOOK_BACK) }, LOOK_BACK).catch(() => []);
+  async begin(topic, standing) {
+    this.askPresence();
+    if (standing.epoch === undefined || this.hasBegun) return;
+    this.hasBegun = true;
+    const kept = await this.app.link.history(topic, standing, LOOK_BACK).catch(() => []);
     if (topic !== this.topic) return;
     for (const message of kept) this.readings.take(message);
     this.feed.append(...kept.reverse().map((message) => this.row({ topic, ...message })));
