@@ -105,8 +105,8 @@ function combined(values, together) {
 }
 
 // A node that was started anew counts from 0 again.
-function rates(before, { errors = {}, started }, now) {
+function rates(before, { errors, started }, now) {
   const earlier = before.figures.started === started ? before.figures.errors ?? {} : {};
   const seconds = Math.max(0.5, (now - before.at) / 1000);
-  return Object.fromEntries(Object.entries(errors).map(([kind, amount]) => [kind, Math.max(0, amount - (earlier[kind] ?? 0)) / seconds]));
+  return Object.fromEntries(Object.entries(errors ?? {}).map(([kind, amount]) => [kind, Math.max(0, amount - (earlier[kind] ?? 0)) / seconds]));
 }
