@@ -169,7 +169,7 @@ async def check_connections(page: ConsolePage) -> None:
     assert len(await page.texts("tbody tr")) == 4
     await page.fill("#connection-filter", "")
     await page.choose("main select", "")
-    await page.click("tbody tr details:not([hidden]) summary")
+    await page.click("details:has(a) summary")
     await page.until("document.querySelector('details[open] a')")
     await page.picture("connections")
 
@@ -189,7 +189,7 @@ async def check_nodes_and_tree(page: ConsolePage) -> None:
 async def check_settings(page: ConsolePage, client: HttpClient) -> None:
     await page.go("settings")
     if (await client.get("/v1/config")).status == 404:
-        await page.shows(".hint", "Not available")
+        await page.shows(".view > .card", "Not available")
     else:
         await page.shows(".settings dt", "limits.")
         await page.shows(".settings .chip", "live")
@@ -212,7 +212,7 @@ async def check_skip_and_navigation(page: ConsolePage) -> None:
         await page.run(f"document.querySelector('nav a[href=\"#/{view}\"]').focus()")
         await page.tab.key("Enter", "\r")
         await page.until(f"document.querySelector('h1:focus')?.textContent === {js(title)}")
-        assert await page.run("document.querySelector('nav a[aria-current]').getAttribute('href')") == f"#/{view}"
+        assert await page.run("document.querySelector('nav a[aria-current=page]').getAttribute('href')") == f"#/{view}"
 
 
 async def check_chart_by_keyboard(page: ConsolePage) -> None:

@@ -112,8 +112,8 @@ async def test_a_connection_is_ended_after_a_second_question(chromium: str) -> N
             assert ada.welcome is not None
             await page.click(button)
             await page.click("#confirm-yes")
-            await page.shows(".said", "ada (127.0.0.1")
-            await page.shows(".said", "is disconnected")
+            await page.shows("main [role=status]", "ada (127.0.0.1")
+            await page.shows("main [role=status]", "is disconnected")
             await page.until(f"!document.querySelector({js(button)})")
             while ada.welcome is not None:
                 await page.run("new Promise(done => setTimeout(done, 10))")

@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from tests.chromium import Browser
 
 PICTURES = Path(__file__).parents[1] / ".output" / "console"
@@ -18,6 +20,8 @@ PICTURES = Path(__file__).parents[1] / ".output" / "console"
 
 HOSTILE = "<img/src=x/onerror=document.title='owned'><script>document.title='owned'</script>&lt;b&gt;"
 """Markup that may stand in a topic and in a user's name."""
+
+ENOUGH_S = 20.0
 
 DESKTOP = {"width": 1280, "height": 860}
 PHONE = {"width": 360, "height": 780}
@@ -50,7 +54,9 @@ class ConsolePage:
         return await self.tab.run(script)
 
     async def until(self, condition: str) -> Any:
-        return await self.tab.until(condition)
+        """Wait until a JavaScript expression is true; fail here, and not with the whole test, where it never is."""
+        with trio.fail_after(ENOUGH_S):
+            return await self.tab.until(condition)
 
     async def shows(self, selector: str, text: str) -> None:
         """Wait until one of these elements has the text in it."""

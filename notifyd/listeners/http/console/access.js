@@ -3,32 +3,28 @@
 import { setKey } from "./api.js";
 import { at, say } from "./dom.js";
 
-// Asks for a key; resolves with true when one was given, which is then the one in use.
-export function askKey(why) {
+// Asks for a key; resolves with whether one was given, which is then the one in use.
+export async function askKey(why) {
   say(at("access-why"), why);
-  return asked(at("access"), () => {
-    setKey(at("api-key").value.trim());
-    at("api-key").value = "";
-  });
+  const isGiven = await isAnswered(at("access"));
+  if (isGiven) setKey(at("api-key").value.trim());
+  at("api-key").value = "";
+  return isGiven;
 }
 
-export function confirmed(title, text, verb) {
+export function confirmed(title, text) {
   say(at("confirm-title"), title);
   say(at("confirm-text"), text);
-  say(at("confirm-yes"), verb);
-  return asked(at("confirm"), () => {});
+  return isAnswered(at("confirm"));
 }
 
 // Opens a dialog; resolves with whether it was sent off, and not closed in another way.
-function asked(dialog, take) {
+function isAnswered(dialog) {
   if (dialog.open) return new Promise(() => {});
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.onclose = () => {
-      const isMeant = dialog.returnValue === "yes";
-      if (isMeant) take();
-      resolve(isMeant);
-    };
+    // The event comes late: the dialog may have been opened again since.
+    dialog.onclose = () => dialog.open || resolve(dialog.returnValue === "yes");
   });
 }

@@ -1,49 +1,37 @@
 // Bad states, in words: what is wrong with the page's connection, with a node, with its broker.
 
-import { el, setChildren } from "./dom.js";
-import { clock } from "./format.js";
+import { each, el } from "./dom.js";
 import { SILENT_MS } from "./figures.js";
+import { clock } from "./format.js";
 
-// What a node's state is in one word, and how bad.
-export function nodeState(node) {
-  if (node.isSilent) return ["silent", "bad"];
-  const state = node.last.state ?? "unknown";
-  return [state, { serving: "good", draining: "warn", degraded: "bad" }[state] ?? "idle"];
-}
+const NODE_LEVELS = { serving: "good", draining: "warn", degraded: "bad" };
+const CONNECTION_LEVELS = { connected: "good", connecting: "warn", "backing off": "warn", unavailable: "bad", disconnected: "bad" };
 
-export const connectionLevel = (state) =>
-  ({ connected: "good", connecting: "warn", "backing off": "warn", unavailable: "bad", disconnected: "bad" })[state] ?? "idle";
+// A node's state in one word, and how bad it is.
+export const nodeState = ({ isSilent, last: { state = "unknown" } }) => (isSilent ? ["silent", "bad"] : [state, NODE_LEVELS[state] ?? "idle"]);
 
-// [[level, text], …], the worst first. Texts stay the same while nothing changes: they are read aloud.
+export const connectionLevel = (state) => CONNECTION_LEVELS[state] ?? "idle";
+
+// [[level, text], …]. Texts stay the same while nothing changes: they are read aloud.
 export function problems({ link, why, figures, heardAt, connectedAt, isRefused }, now) {
-  const found = [];
   if (link.state !== "connected") {
-    const since = heardAt ? ` What is shown is of ${clock(heardAt)}.` : "";
-    if (link.state !== "connecting" || heardAt) found.push(["bad", `This page is not connected to its node: ${link.state}.${why ? ` ${why}` : ""}${since}`]);
-    return found;
+    if (link.state === "connecting" && !heardAt) return [];
+    const words = [`not connected to its node: ${link.state}`, why, heardAt && `what is shown is of ${clock(heardAt)}`];
+    return [["bad", `This page is ${words.filter(Boolean).join("; ")}.`]];
   }
-  if (!isRefused && now - Math.max(heardAt ?? 0, connectedAt) > SILENT_MS)
-    found.push(["bad", `The page is connected, but no node sends figures${heardAt ? ` since ${clock(heardAt)}` : ""}.`]);
-  else for (const node of figures.list(now)) found.push(...nodeProblems(node));
-  return found;
+  if (isRefused) return [];
+  if (now - Math.max(heardAt, connectedAt) > SILENT_MS) return [["bad", "The page is connected, but no node sends figures."]];
+  return figures.list(now).flatMap(nodeProblems);
 }
 
 function nodeProblems(node) {
-  if (node.isSilent) return [["bad", `Node ${node.name} is silent: nothing heard of it since ${clock(node.heardAt)}.`]];
-  const { state, problems: words = [], broker } = node.last;
-  const isBrokerAway = broker && broker.state !== "connected";
-  const told = words.filter((word) => !(state === "draining" && word === "the node is draining")).join("; ");
-  const found = [];
-  if (state === "draining") found.push(["warn", `Node ${node.name} is draining: it takes no new clients and sends its own away.`]);
-  if (isBrokerAway) found.push(["bad", `The broker is away for node ${node.name}: ${broker.kind} is ${broker.state}. ${told ? `${sentence(told)}. ` : ""}Messages reach this node's own clients only.`]);
-  else if (told) found.push([state === "degraded" ? "bad" : "warn", `Node ${node.name} is not ready: ${told}.`]);
-  else if (state === "degraded") found.push(["bad", `Node ${node.name} is degraded.`]);
-  return found;
+  const { state, problems: words, broker } = node.last, told = [words ?? []].flat().join("; ");
+  if (node.isSilent) return [["bad", `Node ${node.name} is silent: nothing was heard of it since ${clock(node.heardAt)}.`]];
+  if (state === "draining") return [["warn", `Node ${node.name} is draining: it takes no new clients and sends its own away.`]];
+  if (broker && broker.state !== "connected")
+    return [["bad", `The broker is away for node ${node.name} (${told || `${broker.kind} is ${broker.state}`}). Messages reach this node's own clients only.`]];
+  return told || state === "degraded" ? [["bad", `Node ${node.name} is ${state}${told && `: ${told}`}.`]] : [];
 }
 
-const sentence = (text) => text[0].toUpperCase() + text.slice(1);
-
-export function showAlerts(list, found) {
-  const kept = new Map([...list.children].map((item) => [item.textContent, item]));
-  setChildren(list, found.map(([level, text]) => kept.get(text) ?? el("li", { "data-level": level }, text)));
-}
+export const showAlerts = (list, found) =>
+  each(list, found, ([, text]) => text, ([level, text]) => el("li", { "data-level": level }, text));

@@ -3,48 +3,41 @@
 export const NONE = "–";
 
 const DIGITS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
-const THOUSANDS = ["", "k", "M", "G", "T", "P"];
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
+const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"], THOUSANDS = ["", "k", "M", "G", "T"];
 
-const known = (write) => (value) => (value === null || value === undefined || Number.isNaN(value) ? NONE : write(value));
+const known = (write) => (value) => (Number.isFinite(value) ? write(value) : NONE);
+
+// In the greatest unit that leaves at least 1.
+function scaled(value, base, units) {
+  let power = 0;
+  for (; Math.abs(value) >= base && power < units.length - 1; power += 1) value /= base;
+  return [value, power, units[power]];
+}
 
 export const number = known((value) => {
   const size = Math.abs(value);
-  if (size >= 100_000) {
-    const power = Math.min(THOUSANDS.length - 1, Math.floor(Math.log10(size) / 3));
-    return `${(value / 1000 ** power).toPrecision(4)} ${THOUSANDS[power]}`;
-  }
   if (size && size < 0.01) return value.toPrecision(2);
-  return DIGITS[Number.isInteger(value) || size >= 1000 ? 0 : size >= 100 ? 1 : 2].format(value);
+  if (size < 100_000) return DIGITS[size >= 1000 ? 0 : size >= 10 ? 1 : 2].format(value);
+  const [short, , unit] = scaled(value, 1000, THOUSANDS);
+  return `${short.toPrecision(4)} ${unit}`;
 });
-
 export const count = known((value) => DIGITS[0].format(value));
-
-export const perSecond = known((value) => `${number(Math.abs(value) >= 10 ? Math.round(value * 10) / 10 : value)}/s`);
-
+export const perSecond = known((value) => `${number(value)}/s`);
 export const percent = known((value) => `${DIGITS[Math.abs(value) < 10 ? 1 : 0].format(value)} %`);
-
-export const milliseconds = known((value) => (value >= 1000 ? `${number(value / 1000)} s` : `${DIGITS[value < 10 ? 2 : value < 100 ? 1 : 0].format(value)} ms`));
-
+export const milliseconds = known((value) => (value >= 1000 ? `${number(value / 1000)} s` : `${number(value)} ms`));
 export const bytes = known((value) => {
-  let power = 0;
-  while (Math.abs(value) >= 1024 && power < BYTES.length - 1) {
-    value /= 1024;
-    power += 1;
-  }
-  return `${DIGITS[power && Math.abs(value) < 100 ? 1 : 0].format(value)} ${BYTES[power]}`;
+  const [short, power, unit] = scaled(value, 1024, BYTES);
+  return `${DIGITS[power && Math.abs(short) < 100 ? 1 : 0].format(short)} ${unit}`;
 });
-
 export const bytesPerSecond = known((value) => `${bytes(value)}/s`);
 
-// A span of time, from seconds.
-export const span = known((seconds) => {
-  const s = Math.max(0, Math.round(seconds));
+// A span of time, from ms.
+export const span = known((ms) => {
+  const s = Math.max(0, Math.round(ms / 1000)), minutes = Math.floor(s / 60), hours = Math.floor(s / 3600);
   if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  if (s < 3600) return `${minutes} min ${s % 60} s`;
+  return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 });
 
 // A time of the day, from Unix ms; with the ms where messages are told apart by them.
@@ -52,3 +45,6 @@ export const clock = known((ms) => TIME.format(ms));
 export const exactClock = (ms) => `${clock(ms)}.${String(Math.floor(ms % 1000)).padStart(3, "0")}`;
 
 export const plural = (amount, word) => `${count(amount)} ${word}${amount === 1 ? "" : "s"}`;
+
+// Names in the order in which people count.
+export const byName = (one, other) => one.localeCompare(other, "en", { numeric: true });

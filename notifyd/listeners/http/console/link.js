@@ -36,14 +36,6 @@ export class Link {
     if (code === 4001) this.on.onDenied(message);
   }
 
-  publish(topic, data, key) {
-    return this.client.publish(topic, data, key ? { key } : {});
-  }
-
-  presence(topic) {
-    return this.client.presence(topic);
-  }
-
   // The last messages that were kept up to a position.
   async history(topic, { epoch, offset }, limit) {
     const since = { epoch, offset: Math.max(0, offset - limit) };
@@ -51,39 +43,24 @@ export class Link {
   }
 
   // Follows a topic until the returned function is called, whatever becomes of the connection.
-  // `watcher`: {message, gap?, joined?, left?, refused?, begin?: gets {epoch?, offset?}, where it begins or goes on}
+  // `watcher`: {message, gap?, joined?, left?, begin?: gets {epoch?, offset?}, where it begins or goes on, refused?}
   follow(topic, watcher) {
-    const known = this.topics.get(topic) ?? { watchers: new Set(), subscription: null, begun: null, error: null };
+    const known = this.topics.get(topic) ?? { watchers: new Set() };
     this.topics.set(topic, known);
     known.watchers.add(watcher);
     if (!known.subscription) this.join(topic, known);
-    else if (known.begun) watcher.begin?.(known.begun);
-    else if (known.error) watcher.refused?.(known.error);
-    return () => this.leave(topic, watcher);
+    return () => {
+      if (!known.watchers.delete(watcher) || known.watchers.size) return;
+      this.topics.delete(topic);
+      known.subscription?.close();
+    };
   }
 
   join(topic, known) {
     if (!this.client) return;
-    Object.assign(known, { begun: null, error: null, subscription: this.client.subscribe(topic) });
-    const tell = (name, event) => {
-      for (const watcher of [...known.watchers]) watcher[name]?.(event);
-    };
-    for (const name of ["message", "gap", "joined", "left"]) known.subscription.on(name, (event) => tell(name, event));
-    known.subscription.on("begin", (reply) => {
-      known.begun = reply;
-      tell("begin", reply);
-    });
-    known.subscription.on("end", (error) => {
-      if (!error || error.code >= 1000) return;
-      known.error = error;
-      tell("refused", error);
-    });
-  }
-
-  leave(topic, watcher) {
-    const known = this.topics.get(topic);
-    if (!known?.watchers.delete(watcher) || known.watchers.size) return;
-    this.topics.delete(topic);
-    known.subscription?.close();
+    const subscription = known.subscription = this.client.subscribe(topic);
+    const tell = (name) => (event) => known.watchers.forEach((watcher) => watcher[name]?.(event));
+    for (const name of ["begin", "message", "gap", "joined", "left"]) subscription.on(name, tell(name));
+    subscription.on("end", (error) => error?.code < 1000 && tell("refused")(error));
   }
 }

@@ -2,10 +2,9 @@
 
 import { askKey } from "./access.js";
 import { connectionLevel, problems, showAlerts } from "./alerts.js";
-import { hasKey, setKey, theKey } from "./api.js";
+import { theKey } from "./api.js";
 import { Connections } from "./connections.js";
-import { beat } from "./devices.js";
-import { at, mark, say } from "./dom.js";
+import { at, beat, mark, say } from "./dom.js";
 import { Feed } from "./feeds.js";
 import { Figures } from "./figures.js";
 import { milliseconds } from "./format.js";
@@ -21,40 +20,33 @@ import { Tree } from "./tree.js";
 const TICK_MS = 1000;
 const NEEDS_KEY = "The figures of this node are for operators: give one of its API keys.";
 
-const figures = new Figures();
-const link = new Link({ onState, onConnected, onDenied });
-const app = { link, figures, own: null, heardAt: null, connectedAt: 0, why: "", isRefused: false, needKey };
+const figures = new Figures(), link = new Link({ onState, onConnected, onDenied });
+// `heardAt`: when the last figures came; `isRefused`: they are not for who is connected.
+const app = { link, figures, own: null, heardAt: 0, connectedAt: 0, why: "", isRefused: false };
 for (const name of ["topics", "connections", "tree"]) app[name] = new Feed(link, `$sys:${name}`, onRefused);
-
 const views = { "": new Overview(app), topics: new Topics(app), topic: new Topic(app), connections: new Connections(app),
   nodes: new Nodes(app), tree: new Tree(app), settings: new Settings(app) };
 let view = null;
 
-// --- the way to a view: #/topics/NAME ----------------------------------------------------------------------------------
-
+// The address of a view: #/NAME, and of a topic: #/topics/TOPIC.
 function route() {
-  const [name = "", ...rest] = location.hash.replace(/^#?\/?/, "").split("/");
-  let argument = "";
-  try { argument = decodeURIComponent(rest.join("/")); } catch { /* no topic */ }
-  const next = views[name === "topics" && argument ? "topic" : name] ?? views[""];
-  const isMove = view !== null;
-  view?.hide();
-  view = next;
+  const [, name = "", argument = ""] = /^#?\/?([^/]*)\/?(.*)$/.exec(location.hash), isMove = view !== null;
+  for (const feed of view?.feeds ?? []) app[feed].close();
+  view?.hide?.();
+  view = views[name === "topics" && argument ? "topic" : name] ?? views[""];
   at("main").replaceChildren(view.element);
-  for (const anchor of document.querySelectorAll("nav a")) {
-    const isHere = anchor.getAttribute("href") === `#/${name}` || (next === views[""] && anchor.getAttribute("href") === "#/");
-    if (isHere) mark(anchor, "aria-current", "page");
-    else anchor.removeAttribute("aria-current");
-  }
-  view.show(argument);
+  for (const anchor of document.querySelectorAll("nav a")) mark(anchor, "aria-current", anchor.hash === `#/${name}` ? "page" : "false");
+  for (const feed of view.feeds ?? []) app[feed].open(tick);
+  view.show?.(decoded(argument));
   tick();
-  if (isMove) {
-    scrollTo(0, 0);
-    view.element.querySelector("h1")?.focus({ preventScroll: true });
-  }
+  if (!isMove) return;
+  scrollTo(0, 0);
+  view.element.querySelector("h1").focus({ preventScroll: true });
 }
 
-// --- what the connection tells -----------------------------------------------------------------------------------------
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
+}
 
 function onState(state, why) {
   app.why = why;
@@ -65,50 +57,43 @@ function onState(state, why) {
 }
 
 function onConnected({ node, user, session }) {
-  Object.assign(app, { own: session, connectedAt: Date.now(), isRefused: false });
+  Object.assign(app, { own: session, connectedAt: Date.now() });
   say(at("node"), node);
   mark(at("node"), "title", `Node ${node}, user ${user || "anonymous"}`);
-  view?.connected?.();
   tick();
 }
 
-// The client keeps the mean of its last round trips: another mean, another beat.
-function showBeat() {
-  const text = link.state === "connected" && link.client.roundTrip ? milliseconds(link.client.roundTrip * 1000) : "";
-  if (text && text !== at("round-trip").textContent) beat(document.querySelector("#state i"));
-  say(at("round-trip"), text);
-}
-
 function onDenied(why) {
-  needKey(`This node wants to know who you are${why ? ` (${why})` : ""}: give an API key, or a token.`);
+  needKey(`This node wants to know who you are (${why}): give an API key, or a token.`);
 }
 
 function onRefused() {
   if (app.isRefused) return;
   app.isRefused = true;
-  if (!hasKey()) needKey(NEEDS_KEY);
+  if (!theKey()) needKey(NEEDS_KEY);
   tick();
 }
 
-// Asks for a key and connects anew with it; resolves with whether one was given.
+// Asks for a key, and connects anew with it.
 async function needKey(why) {
-  const isGiven = await askKey(why);
-  say(at("key"), hasKey() ? "Change key" : "API key");
-  if (isGiven) link.open(theKey());
-  return isGiven;
+  if (!await askKey(why)) return;
+  app.isRefused = false;
+  link.open(theKey());
 }
 
-// --- once a second -----------------------------------------------------------------------------------------------------
-
+// Once a second, and with all news. Without a connection, what was heard last stays, in grey.
 function tick() {
-  const now = Date.now();
-  const found = problems(app, now);
+  const now = Date.now(), isConnected = link.state === "connected", found = problems(app, now);
   showAlerts(at("alerts"), found);
   at("locked").hidden = !app.isRefused;
   document.title = found.some(([level]) => level === "bad") ? "⚠ notifyd" : "notifyd";
-  document.body.classList.toggle("stale", link.state !== "connected" && app.heardAt !== null);
-  showBeat();
-  view?.tick(now);
+  document.body.classList.toggle("stale", !isConnected && app.heardAt > 0);
+  document.body.classList.toggle("refused", app.isRefused);
+  // The client keeps the mean of its last round trips: another mean, another beat.
+  const trip = isConnected && link.client.roundTrip ? milliseconds(link.client.roundTrip * 1000) : "";
+  if (trip && trip !== at("round-trip").textContent) beat(at("state").firstChild);
+  say(at("round-trip"), trip);
+  view?.tick(isConnected || !app.heardAt ? now : app.heardAt);
 }
 
 link.follow("$sys:figures", {
@@ -119,13 +104,11 @@ link.follow("$sys:figures", {
   },
   refused: onRefused,
 });
-at("key").onclick = () => needKey(NEEDS_KEY);
-at("unlock").onclick = () => needKey(NEEDS_KEY);
+at("key").onclick = at("unlock").onclick = () => needKey(NEEDS_KEY);
 at("skip").onclick = () => at("main").focus();
-for (const button of document.querySelectorAll("dialog [data-cancel]")) button.onclick = () => button.closest("dialog").close();
+for (const button of document.querySelectorAll("[data-cancel]")) button.onclick = () => button.closest("dialog").close();
 addEventListener("hashchange", route);
 setInterval(tick, TICK_MS);
-setKey("");
 openTheme();
 route();
-link.open();
+link.open("");

@@ -1,35 +1,33 @@
 // A table that lives: rows keep their elements, sort and filter hold, and nothing moves under the pointer or the focus.
 //
-// A column: {id, title, value(row): what it sorts by, text?(row), show?(cell, row): fills the cell, number?, down?}
+// A column: {id, title, value?(row): what it sorts by, text?(row), show?(cell, row): fills the cell, number?, class?}
 
-import { el, mark, say, setChildren } from "./dom.js";
-import { NONE } from "./format.js";
+import { each, el, mark, say } from "./dom.js";
 
 const MOST_ROWS = 300;
 
+export const headCell = (title, isNumber) => el("th", { role: "columnheader", scope: "col", className: isNumber ? "number" : "" }, title);
+export const newRow = (columns) => el("tr", { role: "row" }, columns.map(({ title, number, class: name = "" }) =>
+  el("td", { role: "cell", className: number ? "number" : name, "data-title": title })));
+export const newTable = (label, head, body) => el("table", { role: "table", ariaLabel: label },
+  el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head)), body);
+
 export class Table {
-  constructor({ label, columns, key, sort, down = true, empty, matches }) {
-    Object.assign(this, { columns, key, sort, down, matches, rows: [], kept: new Map(), wanted: "" });
-    this.head = el("tr", { role: "row" }, columns.map((column) => this.title(column)));
-    this.body = el("tbody", { role: "rowgroup" });
-    this.table = el("table", { role: "table", "aria-label": label }, el("thead", { role: "rowgroup" }, this.head), this.body);
-    this.empty = el("p", { class: "hint", hidden: true });
-    this.emptyText = empty;
-    this.note = el("p", { class: "note", role: "status" });
-    this.element = el("div", { class: "table" }, this.table, this.empty, this.note);
-    this.body.onkeydown = (event) => this.steer(event);
-    this.body.addEventListener("pointerleave", () => this.draw());
+  constructor({ label, columns, key, sort, empty, matches }) {
+    Object.assign(this, { columns, key, sort, empty, matches, isDown: true, rows: [], wanted: "" });
+    this.head = columns.map(({ id, title, value, number }) =>
+      headCell(value ? el("button", { type: "button", onclick: () => this.sortBy(id, number) }, title) : title, number));
+    this.body = el("tbody", { role: "rowgroup", onkeydown: (event) => this.steer(event), onpointerleave: () => this.draw() });
     this.body.addEventListener("focusout", () => setTimeout(() => this.draw()));
+    this.table = newTable(label, this.head, this.body);
+    this.note = el("p", "hint");
+    this.element = el("div", "", this.table, this.note);
   }
 
-  title(column) {
-    const press = () => {
-      this.down = this.sort === column.id ? !this.down : column.number === true;
-      this.sort = column.id;
-      this.draw(true);
-    };
-    const inside = column.value ? el("button", { type: "button", onclick: press }, column.title) : column.title;
-    return el("th", { role: "columnheader", scope: "col", class: column.number ? "number" : "" }, inside);
+  sortBy(id, isNumber) {
+    this.isDown = this.sort === id ? !this.isDown : isNumber === true;
+    this.sort = id;
+    this.draw(true);
   }
 
   update(rows) {
@@ -42,75 +40,45 @@ export class Table {
     this.draw(true);
   }
 
-  // Whether somebody is in the middle of something: then rows stay where they are.
-  get isHeld() {
-    return this.body.contains(document.activeElement) || this.body.matches(":hover");
-  }
-
-  draw(now = false) {
-    const shown = this.ordered(!now && this.isHeld).slice(0, MOST_ROWS);
-    const keys = new Set(shown.map((row) => this.key(row)));
-    for (const key of this.kept.keys()) if (!keys.has(key)) this.kept.delete(key);
-    setChildren(this.body, shown.map((row) => this.row(row)));
-    this.columns.forEach((column, i) => {
-      const order = this.sort === column.id ? (this.down ? "descending" : "ascending") : "none";
-      if (column.value) mark(this.head.children[i], "aria-sort", order);
-    });
-    const all = this.rows.length;
-    this.empty.hidden = shown.length > 0;
+  draw(isAsked = false) {
+    // Where somebody is in the middle of something, rows stay where they are.
+    const isHeld = !isAsked && (this.body.contains(document.activeElement) || this.body.matches(":hover"));
+    const shown = this.ordered(isHeld).slice(0, MOST_ROWS), all = this.rows.length;
+    each(this.body, shown, this.key, () => newRow(this.columns), (element, row) => this.write(element, row));
+    this.columns.forEach(({ id, value }, i) =>
+      value && mark(this.head[i], "aria-sort", this.sort === id ? (this.isDown ? "descending" : "ascending") : "none"));
     this.table.hidden = !shown.length;
-    say(this.empty, all ? "Nothing matches the filter." : this.emptyText);
-    say(this.note, shown.length < all ? `${shown.length} of ${all} shown` : "");
+    say(this.note, !all ? this.empty : !shown.length ? "Nothing matches the filter." : shown.length < all ? `${shown.length} of ${all} are shown.` : "");
   }
 
-  ordered(held) {
-    const matching = this.rows.filter((row) => this.matches(row).toLowerCase().includes(this.wanted));
-    const value = this.columns.find((column) => column.id === this.sort).value;
-    const place = new Map(held ? [...this.kept.keys()].map((key, i) => [key, i]) : []);
-    const rank = (row) => place.get(this.key(row)) ?? Infinity;
-    return matching.sort((one, other) => (held && rank(one) - rank(other)) || this.compare(value(one), value(other))
-      || this.compare(this.key(other), this.key(one)) * (this.down ? 1 : -1));
+  ordered(isHeld) {
+    const { value } = this.columns.find(({ id }) => id === this.sort);
+    const places = new Map([...(this.body.kept?.keys() ?? [])].map((key, i) => [key, i]));
+    const rank = (row) => (isHeld ? places.get(this.key(row)) ?? places.size : 0);
+    return this.rows.filter((row) => this.matches(row).toLowerCase().includes(this.wanted)).sort((one, other) =>
+      rank(one) - rank(other) || this.compare(value(one), value(other)) || this.compare(this.key(one), this.key(other)));
   }
 
   compare(one, other) {
-    if (one === null || other === null) return one === other ? 0 : one === null ? 1 : -1;
-    const order = typeof one === "string" ? one.localeCompare(other) : one - other;
-    return this.down ? -order : order;
+    if (one === null || other === null) return (one === null) - (other === null);
+    return (typeof one === "string" ? one.localeCompare(other) : one - other) * (this.isDown ? -1 : 1);
   }
 
-  row(row) {
-    const key = this.key(row);
-    const element = this.kept.get(key) ?? el("tr", { role: "row" }, this.columns.map((column) =>
-      el("td", { role: "cell", class: column.number ? "number" : column.class ?? "", "data-title": column.title })));
-    this.kept.delete(key);  // the order of the map is the order of the rows
-    this.kept.set(key, element);
-    this.columns.forEach((column, i) => {
-      const cell = element.children[i];
-      if (column.show) column.show(cell, row);
-      else say(cell, column.text ? column.text(row) : String(column.value(row) ?? NONE));
+  write(element, row) {
+    this.columns.forEach(({ show, text, value }, i) => {
+      if (show) show(element.children[i], row);
+      else say(element.children[i], String((text ?? value)(row)));
     });
-    return element;
   }
 
   // Up and down go to the same control of the next row.
   steer(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const from = event.target.closest("tr");
-    if (!step || !from) return;
-    const rows = [...this.body.children];
-    const place = controls(from).indexOf(event.target);
-    const next = controls(rows[rows.indexOf(from) + step])[place];
-    if (!next) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key], row = event.target.closest("tr"), rows = [...this.body.children];
+    const next = controls(rows[rows.indexOf(row) + (step ?? 0)])[controls(row).indexOf(event.target)];
+    if (!step || !next) return;
     event.preventDefault();
     next.focus();
   }
 }
 
 const controls = (row) => [...(row?.querySelectorAll("a, button, summary") ?? [])];
-
-// A cell that holds one link; made once, then only written.
-export function linkCell(cell, href, text) {
-  const link = cell.firstElementChild ?? cell.appendChild(el("a"));
-  mark(link, "href", href);
-  say(link, text);
-}

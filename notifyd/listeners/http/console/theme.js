@@ -1,25 +1,19 @@
 // Light, dark, or as the system has it. The choice is a preference, no secret: it may stay in the browser.
 
-import { at, mark } from "./dom.js";
+import { at } from "./dom.js";
 
-const NAMES = { auto: "as the system has it", light: "light", dark: "dark" };
-const ORDER = Object.keys(NAMES);
-const PLACE = "notifyd theme";
+const NAMES = { auto: "as the system has it", light: "light", dark: "dark" }, ORDER = Object.keys(NAMES), PLACE = "notifyd theme";
 
 export function openTheme() {
-  let theme = "auto";
-  try {
-    theme = ORDER.includes(localStorage.getItem(PLACE)) ? localStorage.getItem(PLACE) : theme;
-  } catch { /* a browser that keeps nothing */ }
-  const show = () => {
+  const show = (theme) => {
     document.documentElement.dataset.theme = theme;
-    mark(at("theme"), "aria-label", `Colours: ${NAMES[theme]}`);
-    mark(at("theme"), "title", `Colours: ${NAMES[theme]}`);
+    Object.assign(at("theme"), { ariaLabel: `Colours: ${NAMES[theme]}`, title: `Colours: ${NAMES[theme]}` });
+    at("theme").onclick = () => {
+      const next = ORDER[(ORDER.indexOf(theme) + 1) % ORDER.length];
+      localStorage.setItem(PLACE, next);
+      show(next);
+    };
   };
-  at("theme").onclick = () => {
-    theme = ORDER[(ORDER.indexOf(theme) + 1) % ORDER.length];
-    try { localStorage.setItem(PLACE, theme); } catch { /* then it holds until the page is left */ }
-    show();
-  };
-  show();
+  const kept = localStorage.getItem(PLACE);
+  show(kept in NAMES ? kept : "auto");
 }

@@ -1,81 +1,83 @@
 // One topic live: its messages, who is there, its numbers as a chart, and a form to publish.
 
 import { LineChart } from "./chart.js";
-import { el, heading, hint, labelled, say, setChildren, setOptions, textInput } from "./dom.js";
+import { each, el, heading, labelled, say, searchInput, setOptions } from "./dom.js";
 import { mergedTopics } from "./feeds.js";
-import { clock, count, exactClock, number, perSecond, plural } from "./format.js";
+import { clock, count, exactClock, perSecond, plural } from "./format.js";
 import { Readings } from "./readings.js";
 
-const MOST_ROWS = 200, MOST_CHARACTERS = 4000, LOOK_BACK = 100, PRESENCE_MS = 5000, MOST_MEMBERS = 100;
-const WINDOW_MS = 300_000, GAP_MS = 60_000, BATCH_MS = 40, BATCH = 500;
+const MOST_ROWS = 200, MOST_CHARACTERS = 4000, MOST_MEMBERS = 100, LOOK_BACK = 100, BATCH = 500;
+const PRESENCE_MS = 5000, WINDOW_MS = 300_000, SHORTEST_MS = 60_000, GAP_MS = 60_000, BATCH_MS = 40;
 
 export class Topic {
+  feeds = ["topics"];
+
   constructor(app) {
     this.app = app;
-    this.name = el("span", { class: "mono" });
-    this.facts = el("p", { class: "soft" });
-    this.trouble = el("p", { class: "bad", role: "alert" });
-    this.chart = new LineChart({ title: "Numbers", zero: false, format: (value) => this.readings.write(this.field, value) });
-    this.fields = el("select", { "aria-label": "What is drawn", onchange: () => { this.field = this.fields.value; this.tick(Date.now()); } });
-    this.chart.element.querySelector("h2").replaceChildren(this.fields, this.chart.when);
-    this.feed = el("ol", { id: "feed", role: "log", "aria-live": "off", "aria-label": "Messages", tabIndex: 0 });
-    this.none = hint("Nothing yet. Messages are shown here as they arrive, newest first.");
-    this.filter = textInput({ id: "filter", type: "search", placeholder: "Show only…", "aria-label": "Show only messages that contain", oninput: () => this.sift() });
-    this.pause = el("button", { id: "pause", type: "button", ariaPressed: "false", onclick: () => this.setPaused(!this.isPaused) }, "Pause");
+    this.facts = el("p", "soft");
+    this.trouble = el("p", { className: "bad", role: "alert" });
+    this.members = el("ul", "members");
+    this.presence = el("h2");
+    this.title = heading("", el("a", { className: "button", href: "#/topics" }, "All topics"));
+    this.element = el("div", "view", this.title, this.facts, this.trouble, el("div", "split",
+      el("div", "", this.charting(), this.listening()),
+      el("div", "", this.publishing(), el("section", "card", this.presence, this.members))));
+  }
+
+  charting() {
+    this.chart = new LineChart({ title: "", zero: false, format: (value) => this.readings.write(this.fields.value, value) });
+    this.fields = el("select", { ariaLabel: "What is drawn", onchange: () => this.draw(Date.now()) });
+    this.chart.when.before(this.fields);
+    return this.chart.element;
+  }
+
+  listening() {
+    this.feed = el("ol", { id: "feed", role: "log", ariaLive: "off", ariaLabel: "Messages", tabIndex: 0 });
+    this.none = el("p", "hint", "Nothing yet. Messages are shown here as they arrive, newest first.");
+    this.filter = searchInput("filter", "Show only…", () => {
+      for (const row of this.feed.children) this.sift(row);
+    });
+    this.pause = el("button", { id: "pause", type: "button", onclick: () => this.setPaused(!this.isPaused) });
     const clear = el("button", { id: "clear", type: "button", onclick: () => this.feed.replaceChildren() }, "Clear");
-    this.members = el("ul", { class: "members" });
-    this.presence = el("h2", {}, "Present");
-    const title = heading("", el("a", { class: "button", href: "#/topics" }, "All topics"));
-    title.firstChild.append(this.name);
-    this.element = el("div", { class: "view" }, title, this.facts, this.trouble,
-      el("div", { class: "split" },
-        el("div", {}, this.chart.element, el("section", { class: "card" }, el("div", { class: "bar" }, el("h2", {}, "Messages"), this.filter, this.pause, clear), this.feed, this.none)),
-        el("div", { class: "side" }, this.publishing(), el("section", { class: "card" }, this.presence, this.members))));
+    return el("section", "card", el("div", "bar", el("h2", "", "Messages"), this.filter, this.pause, clear), this.feed, this.none);
   }
 
   publishing() {
     this.data = el("textarea", { id: "publish-data", rows: 4, spellcheck: false, required: true, placeholder: 'text, or JSON such as {"n": 1}' });
-    this.key = textInput({ id: "publish-key", maxLength: 255, placeholder: "none" });
     this.said = el("output", { id: "published" });
-    const form = el("form", { class: "card publish", id: "publish-form", onsubmit: (event) => this.publish(event) }, el("h2", {}, "Publish"),
-      labelled("Data", this.data), labelled("Key (a retry with the same one is not delivered again)", this.key), el("button", {}, "Publish"), this.said);
-    this.data.onkeydown = (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && form.requestSubmit();
-    return form;
+    return el("form", { className: "card publish", id: "publish-form", onsubmit: (event) => this.publish(event) }, el("h2", "", "Publish"),
+      labelled("Data", this.data), el("button", "", "Publish"), this.said);
   }
 
   show(topic) {
-    Object.assign(this, { topic, readings: new Readings(), field: "", arrived: [], count: 0, hasBegun: false, askedAt: 0, isRefused: false });
-    for (const text of [this.said, this.facts, this.trouble]) say(text, "");
-    say(this.name, topic);
+    Object.assign(this, { topic, readings: new Readings(), arrived: [], received: 0, hasBegun: false, askedAt: 0 });
+    for (const text of [this.said, this.facts, this.trouble, this.presence]) say(text, "");
+    for (const list of [this.feed, this.members, this.fields]) each(list, []);
+    say(this.title.firstChild, topic);
     this.setPaused(false);
-    this.feed.replaceChildren();
-    this.members.replaceChildren();
-    this.chart.element.hidden = true;
     this.stop = this.app.link.follow(topic, {
       begin: (standing) => this.begin(topic, standing),
       message: (message) => this.arrive(message),
-      gap: (gap) => this.arrive({ ...gap, isGap: true, time: Date.now() }),
+      gap: (gap) => this.arrive({ ...gap, time: Date.now() }),
       joined: () => this.askPresence(),
       left: () => this.askPresence(),
-      refused: (error) => { this.isRefused = true; say(this.trouble, `Not subscribed: ${error.message}.`); },
+      refused: ({ message }) => say(this.trouble, `Not subscribed: ${message}.`),
     });
-    this.stopTopics = topic.startsWith("$") ? () => {} : this.app.topics.use(() => this.tick(Date.now()));
   }
 
   hide() {
     this.stop();
-    this.stopTopics();
     clearTimeout(this.timer);
   }
 
   async begin(topic, standing) {
     this.askPresence();
-    if (standing.epoch === undefined || this.hasBegun) return;
+    if (this.hasBegun || standing.epoch === undefined) return;
     this.hasBegun = true;
-    const kept = await this.app.link.history(topic, standing, LOOK_BACK).catch(() => []);
+    const kept = await this.app.link.history(topic, standing, LOOK_BACK);
     if (topic !== this.topic) return;
     for (const message of kept) this.readings.take(message);
-    this.feed.append(...kept.reverse().map((message) => this.row({ topic, ...message })));
+    this.feed.append(...kept.reverse().map((message) => this.row(message)));
     this.tick(Date.now());
   }
 
@@ -89,32 +91,25 @@ export class Topic {
   showArrived() {
     const batch = this.arrived;
     this.arrived = [];
-    for (const message of batch) if (!message.isGap) this.readings.take(message);
-    this.count += batch.length;
+    for (const message of batch) if (message.op === "message") this.readings.take(message);
+    this.received += batch.length;
     if (this.isPaused) return;
     this.feed.prepend(...batch.slice(-MOST_ROWS).reverse().map((message) => this.row(message)));
     while (this.feed.children.length > MOST_ROWS) this.feed.lastChild.remove();
     this.none.hidden = true;
   }
 
-  row(message) {
-    const text = message.isGap ? `${message.from} to ${message.to} were not delivered (${message.reason})`
-      : typeof message.data === "string" ? message.data : JSON.stringify(message.data);
-    const cut = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}… (${plural(text.length - MOST_CHARACTERS, "more character")})` : text;
-    const row = el("li", { class: message.isGap ? "gap" : "" },
-      el("time", { class: "soft", dateTime: new Date(message.time).toISOString() }, exactClock(message.time)),
-      el("span", { class: "soft offset" }, message.offset === undefined ? "" : `#${message.offset}`),
-      el("span", { class: "data" }, cut), el("span", { class: "soft sender" }, message.sender || ""));
-    row.hidden = !this.matches(row);
+  row({ op, time, offset, data, sender, from, to, reason }) {
+    const isGap = op === "gap", more = (text) => plural(text.length - MOST_CHARACTERS, "more character");
+    const text = isGap ? `${from} to ${to} were not delivered (${reason})` : typeof data === "string" ? data : JSON.stringify(data);
+    const row = el("li", isGap ? "gap" : "", el("time", "soft", exactClock(time)), el("span", "soft", offset === undefined ? "" : `#${offset}`),
+      el("span", "data", text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}… (${more(text)})` : text), el("span", "soft sender", sender ?? ""));
+    this.sift(row);
     return row;
   }
 
-  matches(row) {
-    return row.textContent.toLowerCase().includes(this.filter.value.toLowerCase());
-  }
-
-  sift() {
-    for (const row of this.feed.children) row.hidden = !this.matches(row);
+  sift(row) {
+    row.hidden = !row.textContent.toLowerCase().includes(this.filter.value.toLowerCase());
   }
 
   setPaused(isPaused) {
@@ -123,50 +118,47 @@ export class Topic {
     say(this.pause, isPaused ? "Go on" : "Pause");
   }
 
-  publish(event) {
+  async publish(event) {
     event.preventDefault();
-    const text = this.data.value, topic = this.topic;
+    const text = this.data.value;
     let data = text;
     try { data = JSON.parse(text); } catch { /* then it is text */ }
-    const tell = (words, className) => topic === this.topic && Object.assign(this.said, { textContent: words, className });
-    this.app.link.publish(topic, data, this.key.value.trim()).then(
-      ({ offset, scope }) => tell(`Published${offset ? ` at offset ${offset}` : ""}${scope === "node" ? ", to this node's clients only" : ""}.`, ""),
-      (error) => tell(`Not published: ${error.message}.`, "bad"));
+    Object.assign(this.said, { textContent: "On its way…", className: "" });
+    try {
+      const { offset, scope } = await this.app.link.client.publish(this.topic, data);
+      say(this.said, `Published${offset ? ` at offset ${offset}` : ""}${scope === "node" ? ", to this node's clients only" : ""}.`);
+    } catch ({ message }) {
+      Object.assign(this.said, { textContent: `Not published: ${message}.`, className: "bad" });
+    }
   }
 
   async askPresence() {
-    const topic = this.topic;
+    const { topic, app } = this;
     this.askedAt = Date.now();
-    if (this.isRefused || topic.startsWith("$")) return;
-    const members = await this.app.link.presence(topic).catch(() => null);
-    if (members === null || topic !== this.topic) return;
+    const members = await app.link.client.presence(topic).catch(() => []);
+    if (topic !== this.topic) return;
     say(this.presence, `Present: ${count(members.length)}`);
-    setChildren(this.members, members.slice(0, MOST_MEMBERS).map(({ user, session, since }, i) => {
-      const row = this.members.children[i] ?? el("li", {}, el("b"), el("span", { class: "soft" }));
-      say(row.firstChild, `${user || "anonymous"}${session === this.app.own ? " (this page)" : ""}`);
-      say(row.lastChild, `since ${clock(since)}`);
-      return row;
-    }));
+    each(this.members, members.slice(0, MOST_MEMBERS), ({ session }) => session, ({ user, session, since }) =>
+      el("li", "", el("b", "", `${user || "anonymous"}${session === app.own ? " (this page)" : ""}`), el("span", "soft", `since ${clock(since)}`)));
   }
 
   tick(now) {
-    if (now - this.askedAt > PRESENCE_MS && this.app.link.state === "connected") this.askPresence();
+    if (now - this.askedAt > PRESENCE_MS && !this.trouble.textContent && this.app.link.state === "connected") this.askPresence();
     this.none.hidden = this.feed.children.length > 0;
     const known = mergedTopics(this.app.topics).find(({ topic }) => topic === this.topic);
-    const facts = known && [`${perSecond(known.in)} in`, `${perSecond(known.out)} out`, plural(known.subscribers, "subscriber"),
-      known.history ? `keeps the last ${count(known.history)}` : "keeps no history", known.offset === null ? "" : `newest offset ${count(known.offset)}`];
-    say(this.facts, [...(facts ?? []), this.count ? `${number(this.count)} received here` : ""].filter(Boolean).join(" · "));
-    this.drawNumbers(now);
+    const facts = known ? [`${perSecond(known.in)} in`, `${perSecond(known.out)} out`, plural(known.subscribers, "subscriber"),
+      known.history ? `keeps the last ${count(known.history)}` : "keeps no history", `newest offset ${count(known.offset)}`] : [];
+    say(this.facts, [...facts, `${count(this.received)} received here`].join(" · "));
+    this.draw(now);
   }
 
-  drawNumbers(now) {
-    const names = [...this.readings.fields.keys()];
-    this.chart.element.hidden = !names.length;
-    if (!names.length) return;
-    setOptions(this.fields, names.map((name) => [name, name]));
-    if (!this.field) this.fields.value = this.field = this.readings.main;
-    const points = this.readings.fields.get(this.field);
-    const from = Math.max(now - WINDOW_MS, Math.min(now - 60_000, points[0][0]));
-    this.chart.update({ from, to: now, gap: GAP_MS, series: [{ name: this.field, points: points.filter(([time]) => time >= from), now: this.readings.write(this.field) }] });
+  draw(now) {
+    const { fields } = this.readings;
+    this.chart.element.hidden = !fields.size;
+    if (!fields.size) return;
+    if (!this.fields.options.length) setOptions(this.fields, [[this.readings.main, this.readings.main]]);
+    setOptions(this.fields, [...fields.keys()].map((name) => [name, name]));
+    const name = this.fields.value, points = fields.get(name), from = Math.max(now - WINDOW_MS, Math.min(now - SHORTEST_MS, points[0][0]));
+    this.chart.update({ from, to: now, gap: GAP_MS, series: [{ name, points: points.filter(([time]) => time >= from), now: this.readings.write(name) }] });
   }
 }

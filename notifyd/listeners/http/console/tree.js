@@ -1,67 +1,55 @@
 // The supervision tree of each node, as it runs: states, restarts, the last error.
 
 import { connectionLevel } from "./alerts.js";
-import { chip, el, heading, hint, mark, say, select, setChildren, setChip, setOptions } from "./dom.js";
-import { count, NONE, span } from "./format.js";
+import { each, el, heading, mark, say, select, setChip, setOptions } from "./dom.js";
+import { byName, count, span } from "./format.js";
+import { headCell, newRow, newTable } from "./table.js";
 
-const TITLES = ["Service", "State", "Restarts", "Since", "Last error"];
+const COLUMNS = [{ title: "Service", class: "wide" }, { title: "State" }, { title: "Restarts", number: true }, { title: "For", number: true }, { title: "Last error" }];
 
 export class Tree {
+  feeds = ["tree"];
+
   constructor(app) {
-    Object.assign(this, { app, node: "", kept: new Map() });
-    this.nodes = select("Node", [["", "all"]], (name) => { this.node = name; this.tick(); });
+    Object.assign(this, { app, node: "" });
+    this.nodes = select("Node", [["", "all"]], (name) => {
+      this.node = name;
+      this.tick();
+    });
     this.body = el("tbody", { role: "rowgroup" });
-    this.table = el("table", { class: "tree", role: "table", "aria-label": "Supervision tree" },
-      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, TITLES.map((title) => el("th", { role: "columnheader", scope: "col", class: title === "Restarts" ? "number" : "" }, title)))), this.body);
-    this.empty = hint("The tree comes in a moment.");
-    this.element = el("div", { class: "view" }, heading("Supervision", this.nodes),
-      el("div", { class: "card" }, el("div", { class: "table" }, this.table, this.empty)));
-  }
-
-  show() {
-    this.stop = this.app.tree.use(() => this.tick());
-  }
-
-  hide() {
-    this.stop();
+    const table = newTable("Supervision tree", COLUMNS.map(({ title, number }) => headCell(title, number)), this.body);
+    table.className = "tree";
+    this.element = el("div", "view guarded", heading("Supervision", this.nodes), el("div", "card", table));
   }
 
   tick() {
-    const trees = this.app.tree.current.filter(({ tree }) => tree).sort((one, other) => one.node.localeCompare(other.node, "en", { numeric: true }));
-    setOptions(this.nodes.lastChild, [["", trees.length > 1 ? `all ${trees.length}` : "all"], ...trees.map(({ node }) => [node, node])]);
+    const trees = this.app.tree.current.filter(({ tree }) => tree).sort((one, other) => byName(one.node, other.node));
+    setOptions(this.nodes.lastChild, [["", "all"], ...trees.map(({ node }) => [node, node])]);
     this.nodes.hidden = trees.length < 2;
-    const rows = trees.filter(({ node }) => !this.node || node === this.node).flatMap(({ node, tree }) => flat({ ...tree, name: node }, 0, ""));
-    const old = this.kept;
-    this.kept = new Map(rows.map((row) => [row.path, old.get(row.path) ?? make(row.depth)]));
-    setChildren(this.body, rows.map((row) => fillRow(this.kept.get(row.path), row)));
-    this.table.hidden = !rows.length;
-    this.empty.hidden = rows.length > 0;
+    const shown = trees.filter(({ node }) => !this.node || node === this.node);
+    each(this.body, shown.flatMap(({ node, tree }) => flat({ ...tree, name: node }, 0, "")), ({ path }) => path, make, write);
   }
 }
 
-const flat = (node, depth, above) => {
+function flat(node, depth, above) {
   const path = `${above}/${node.name}`;
   return [{ ...node, depth, path }, ...(node.children ?? []).flatMap((child) => flat(child, depth + 1, path))];
-};
+}
 
-function make(depth) {
-  const row = el("tr", { role: "row" }, TITLES.map((title) => el("td", { role: "cell", class: title === "Restarts" ? "number" : "", "data-title": title })));
+function make({ depth, name }) {
+  const row = newRow(COLUMNS);
   row.style.setProperty("--depth", depth);
-  row.children[0].append(el("span", { class: "mono" }));
-  row.children[0].className = "wide";
-  row.children[1].append(chip());
+  row.ariaLevel = String(depth + 1);
+  row.children[0].append(el("span", "mono", name));
+  row.children[1].append(el("span"));
   return row;
 }
 
-function fillRow(row, { name, state, restarts, since, error, count: amount, depth }) {
-  const [title, word, times, age, failure] = row.children;
-  say(title.firstChild, name);
-  mark(row, "aria-level", depth + 1);
-  if (typeof amount === "number") setChip(word.firstChild, count(amount), "idle");
-  else setChip(word.firstChild, state ?? "unknown", connectionLevel(state));
-  say(times, restarts ? count(restarts) : "0");
+function write(row, { state, restarts, since, error, count: amount }) {
+  const [, word, times, age, failure] = row.children, isCount = typeof amount === "number";
+  setChip(word.firstChild, isCount ? count(amount) : state ?? "unknown", isCount ? "idle" : connectionLevel(state));
+  say(times, count(restarts ?? 0));
   mark(times, "data-level", restarts ? "warn" : "idle");
-  say(age, since ? span((Date.now() - since) / 1000) : NONE);
-  say(failure, error || "");
-  return row;
+  say(age, span(Date.now() - since));
+  say(failure, error ?? "");
 }
