@@ -1,4 +1,4 @@
-"""The files that the console is made of, as they are served: a page, its style, a module for each part, the client."""
+"""The files that the console is made of, as they are served: a page, its style, and a module for each of its parts."""
 
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -22,8 +22,7 @@ def _read(file: Traversable) -> ConsoleFile:
 def _read_all() -> dict[str, ConsoleFile]:
     folder = resources.files(__package__).joinpath("console")
     files = {f"/console/{file.name}": _read(file) for file in sorted(folder.iterdir(), key=lambda file: file.name)}
-    page = files.pop("/console/index.html")
-    return {"/": page, **files, "/notifyd.js": _read(resources.files("protocol").joinpath("js", "notifyd.js"))}
+    return {"/": files.pop("/console/index.html"), **files}
 
 
 CONSOLE_FILES = _read_all()
