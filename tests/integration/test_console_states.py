@@ -132,7 +132,9 @@ async def test_a_key_is_asked_for_once_and_kept_nowhere(chromium: str) -> None:
         assert KEY not in await page.run(kept)
         assert await page.run("document.documentElement.outerHTML.includes('API key that')") is False
         await page.go("settings")
-        await page.until("document.querySelector('.settings section') || document.querySelector('.view > .card').textContent")
+        await page.until(
+            "document.querySelector('.settings section') || document.querySelector('.view > .card').textContent"
+        )
         assert not await page.run("document.getElementById('access').open")
 
 

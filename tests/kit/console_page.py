@@ -76,12 +76,6 @@ class ConsolePage:
             "field.dispatchEvent(new Event('input')) })()"
         )
 
-    async def choose(self, selector: str, value: str) -> None:
-        await self.run(
-            f"(() => {{ const field = document.querySelector({js(selector)}); field.value = {js(value)}; "
-            "field.dispatchEvent(new Event('change')) })()"
-        )
-
     async def focused(self) -> str:
         """What has the focus, in a word: its id, or its text."""
         found: str = await self.run("document.activeElement.id || document.activeElement.textContent.trim()")

@@ -12,9 +12,8 @@ export async function askKey(why) {
   return isGiven;
 }
 
-export function confirmed(title, text) {
-  say(at("confirm-title"), title);
-  say(at("confirm-text"), text);
+export function confirmed(question) {
+  say(at("confirm-title"), question);
   return isAnswered(at("confirm"));
 }
 

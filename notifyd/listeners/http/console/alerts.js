@@ -1,18 +1,25 @@
 // Bad states, in words: what is wrong with the page's connection, with a node, with its broker.
 
-import { each, el } from "./dom.js";
+import { each, el, mark, say } from "./dom.js";
 import { SILENT_MS } from "./figures.js";
 import { clock } from "./format.js";
 
-const NODE_LEVELS = { serving: "good", draining: "warn", degraded: "bad" };
-const CONNECTION_LEVELS = { connected: "good", connecting: "warn", "backing off": "warn", unavailable: "bad", disconnected: "bad" };
+const LEVELS = { serving: "good", draining: "warn", degraded: "bad", silent: "bad",
+  connected: "good", connecting: "warn", "backing off": "warn", unavailable: "bad", disconnected: "bad" };
 
-// A node's state in one word, and how bad it is.
-export const nodeState = ({ isSilent, last: { state = "unknown" } }) => (isSilent ? ["silent", "bad"] : [state, NODE_LEVELS[state] ?? "idle"]);
+// How bad the state of a node, of a connection or of a service is.
+export const levelOf = (state) => LEVELS[state] ?? "idle";
 
-export const connectionLevel = (state) => CONNECTION_LEVELS[state] ?? "idle";
+// A state in a word and a colour.
+export function setChip(chip, state = "unknown", level = levelOf(state)) {
+  say(chip, state);
+  mark(chip, "class", "chip");
+  mark(chip, "data-level", level);
+}
 
-// [[level, text], …]. Texts stay the same while nothing changes: they are read aloud.
+export const nodeState = ({ isSilent, last: { state = "unknown" } }) => (isSilent ? "silent" : state);
+
+// [[level, text], …]. No text changes without need: they are read aloud.
 export function problems({ link, why, figures, heardAt, connectedAt, isRefused }, now) {
   if (link.state !== "connected") {
     if (link.state === "connecting" && !heardAt) return [];

@@ -1,5 +1,5 @@
-// A line chart over time: axes, units, gaps where nothing is known, and the values under the pointer or the arrow keys.
-// The legend is the read-out: it shows the newest values, or those at the cursor.
+// A line chart over time: axes, units, gaps where nothing is known. The legend is the read-out: it shows the newest
+// values, or those under the pointer or where the arrow keys have moved to.
 
 import { each, el, mark, say, svg } from "./dom.js";
 import { clock, number } from "./format.js";
@@ -49,7 +49,7 @@ export class LineChart {
     this.draw();
   }
 
-  // Moves the cursor: 0 is the left end, 1 the right one, null is no cursor.
+  // 0 is the left end, 1 the right one, null is no cursor.
   point(ratio) {
     this.cursor = ratio === null ? null : Math.min(1, Math.max(0, ratio));
     this.draw();
@@ -57,7 +57,7 @@ export class LineChart {
 
   steer(event) {
     const second = 1000 / (this.given.to - this.given.from), at = this.cursor ?? 1;
-    const to = { ArrowLeft: at - second, ArrowRight: at + second, PageUp: at - 0.1, PageDown: at + 0.1, Home: 0, End: 1, Escape: null }[event.key];
+    const to = { ArrowLeft: at - second, ArrowRight: at + second, Home: 0, End: 1, Escape: null }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     this.point(to);

@@ -1,13 +1,11 @@
-// Who is connected, to which node, how well; and the button that ends a connection.
+// Who is connected, where, how well; and the button that ends a connection.
 
 import { askKey, confirmed } from "./access.js";
 import { ask } from "./api.js";
-import { each, el, heading, say, searchInput, select, topicLink } from "./dom.js";
+import { each, el, heading, say, searchInput, topicLink } from "./dom.js";
 import { mergedConnections } from "./feeds.js";
-import { bytes, count, milliseconds, NONE, plural, span } from "./format.js";
-import { Table } from "./table.js";
-
-const TRANSPORTS = [["", "all"], ["websocket", "websocket"], ["device", "device"]];
+import { bytes, count, milliseconds, plural, span } from "./format.js";
+import { numberColumn, Table } from "./table.js";
 
 const nameOf = ({ user }) => user || "anonymous";
 
@@ -15,17 +13,12 @@ export class Connections {
   feeds = ["connections"];
 
   constructor(app) {
-    Object.assign(this, { app, transport: "" });
-    this.table = new Table({ label: "Connections", columns: this.columns(), key: (row) => row.session, sort: "queue", empty: "Nobody is connected.",
+    this.app = app;
+    this.table = new Table({ label: "Connections", columns: this.columns(), key: (row) => row.session, sort: "queue_bytes", empty: "Nobody is connected.",
       matches: (row) => [nameOf(row), row.address, row.transport, row.encoding, row.node, row.session, ...(row.topics ?? [])].join(" ") });
-    const filter = searchInput("connection-filter", "User, address, topic…", () => this.table.filter(filter.value));
-    const transports = select("Transport", TRANSPORTS, (transport) => {
-      this.transport = transport;
-      this.tick();
-    });
+    const filter = searchInput("connection-filter", "User, address, device…", () => this.table.filter(filter.value));
     this.said = el("p", { role: "status" });
-    this.note = el("p", "hint");
-    this.element = el("div", "view guarded", heading("Connections", filter, transports), this.said, el("div", "card", this.table.element, this.note));
+    this.element = el("div", "view guarded", heading("Connections", filter), this.said, el("div", "card", this.table.element));
   }
 
   columns() {
@@ -33,11 +26,11 @@ export class Connections {
       { id: "user", title: "User", class: "wide", value: nameOf, text: (row) => nameOf(row) + (row.session === this.app.own ? " (this page)" : "") },
       { id: "address", title: "Address", class: "mono", value: (row) => row.address },
       { id: "transport", title: "Transport", value: (row) => `${row.transport} ${row.encoding}` },
-      { id: "trip", title: "Round trip", number: true, value: (row) => row.round_trip_ms, text: (row) => milliseconds(row.round_trip_ms) },
-      { id: "queue", title: "Queue", number: true, value: (row) => row.queue_bytes, text: (row) => bytes(row.queue_bytes) },
-      { id: "topics", title: "Topics", number: true, value: (row) => row.subscriptions, show: showTopics },
-      { id: "heard", title: "Heard", number: true, value: (row) => -row.heard, text: (row) => (row.heard ? `${span(Date.now() - row.heard)} ago` : NONE) },
-      { id: "since", title: "Connected", number: true, value: (row) => -row.since, text: (row) => span(Date.now() - row.since) },
+      numberColumn("round_trip_ms", "Round trip", milliseconds),
+      numberColumn("queue_bytes", "Queue", bytes),
+      { ...numberColumn("subscriptions", "Topics"), show: showTopics },
+      numberColumn("heard", "Heard", (at) => `${span(Date.now() - at)} ago`),
+      numberColumn("since", "Connected", (at) => span(Date.now() - at)),
       { id: "node", title: "Node", value: (row) => row.node },
       { id: "end", title: "", class: "end", show: (cell, row) => this.showEnd(cell, row) },
     ];
@@ -49,8 +42,8 @@ export class Connections {
   }
 
   async end(row) {
-    const who = `${nameOf(row)} (${row.address})`, own = row.session === this.app.own ? " It is this page's own connection." : "";
-    if (await confirmed(`Disconnect ${who}?`, `Its client is closed with 4003 and does not come back by itself.${own}`)) await this.remove(row.session, who);
+    const who = `${nameOf(row)} (${row.address})`;
+    if (await confirmed(`Disconnect ${who}?`)) await this.remove(row.session, who);
   }
 
   async remove(session, who) {
@@ -73,8 +66,7 @@ export class Connections {
 
   tick() {
     const { connections } = this.app;
-    this.table.update(mergedConnections(connections).filter(({ transport }) => !this.transport || transport === this.transport));
-    say(this.note, connections.hasMore ? "These are the ones with the fullest queues of each node." : "");
+    this.table.update(mergedConnections(connections), connections.hasMore ? "These have the fullest queues of each node." : "");
   }
 }
 

@@ -21,7 +21,7 @@ export function svg(tag, given = {}, ...children) {
   return element;
 }
 
-// Writes only what differs: nothing is laid out again, and nothing selected is lost, for the same text.
+// Writes only what differs: what somebody has selected stays so.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -30,8 +30,7 @@ export function mark(element, name, value) {
   if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-// Keeps an element for each item, by its key: made once, then only written, and moved no more than it must be, since
-// what moves loses the focus.
+// Keeps an element for each item, by its key: made once, then only written. What needs not move keeps the focus.
 export function each(list, items, key, make, write = () => {}) {
   const old = list.kept ?? new Map();
   list.kept = new Map(items.map((item) => [key(item), old.get(key(item)) ?? make(item)]));
@@ -41,16 +40,8 @@ export function each(list, items, key, make, write = () => {}) {
   wanted.forEach((child, i) => list.children[i] !== child && list.insertBefore(child, list.children[i] ?? null));
 }
 
-// A state in a word and a colour: `level` is good, warn, bad or idle.
-export function setChip(chip, text, level) {
-  say(chip, text);
-  mark(chip, "class", "chip");
-  mark(chip, "data-level", level);
-}
-
 export const topicLink = (topic) => `#/topics/${encodeURIComponent(topic)}`;
 
-// A heading of a view with its controls to the right.
 export const heading = (title, ...controls) => el("div", "bar", el("h1", { tabIndex: -1 }, title), controls);
 
 export const labelled = (label, control, className = "") => el("label", className, el("span", "", label), control);
@@ -68,7 +59,6 @@ export function select(label, options, onchange) {
 export const setOptions = (control, options) =>
   each(control, options, ([value]) => value, ([value]) => el("option", { value }), (option, [, text]) => say(option, text));
 
-// Lets a dot beat once.
 export function beat(dot) {
   dot.classList.remove("beat");
   requestAnimationFrame(() => dot.classList.add("beat"));

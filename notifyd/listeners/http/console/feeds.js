@@ -22,7 +22,7 @@ export class Feed {
     this.nodes.clear();
   }
 
-  // The newest of each node that still speaks; of all of them where none does, so that the page shows its last.
+  // The newest of each node that still speaks; where none does, of all: the page goes on showing it.
   get current() {
     const all = [...this.nodes.values()], fresh = all.filter(({ at }) => Date.now() - at <= SILENT_MS * 2);
     return (fresh.length ? fresh : all).map(({ data }) => data);
@@ -33,7 +33,7 @@ export class Feed {
   }
 }
 
-// The topics of all nodes, each once: subscribers and rates are summed, of positions the newest counts.
+// Each topic once: subscribers and rates of all nodes are summed, of positions the newest counts.
 export function mergedTopics(feed) {
   const topics = new Map();
   for (const one of feed.current.flatMap((said) => said.topics ?? [])) {

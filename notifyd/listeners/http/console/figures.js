@@ -13,7 +13,7 @@ const worst = (values) => Math.max(...values);
 // How the figures of several nodes are put together.
 const together = (path) => (/^(latency_ms|loop_lag_ms|topics)/.test(path) ? worst : sum);
 
-// What stands in figures under a path such as "messages.in": a number, or the sum of the numbers below; null for none.
+// The number under a path such as "messages.in", or the sum of the numbers below it; null for none.
 export function figure(figures, path) {
   const found = path.split(".").reduce((value, name) => value?.[name], figures);
   if (found === null || typeof found !== "object") return Number.isFinite(found) ? found : null;

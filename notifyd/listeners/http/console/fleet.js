@@ -1,4 +1,4 @@
-// Live readings: every topic whose messages carry numbers gets a small chart. The busiest are followed by themselves.
+// Live readings: topics whose messages carry numbers get a small chart. The busiest are followed by themselves.
 
 import { LineChart } from "./chart.js";
 import { beat, each, el, say, topicLink } from "./dom.js";

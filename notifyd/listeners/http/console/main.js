@@ -1,7 +1,7 @@
-// The console of a notifyd node: live by the node's own protocol, of its own `$sys:…` topics. This file puts it together.
+// The console of a node: live by the node's own protocol and its `$sys:…` topics. This file puts it together.
 
 import { askKey } from "./access.js";
-import { connectionLevel, problems, showAlerts } from "./alerts.js";
+import { levelOf, problems, showAlerts } from "./alerts.js";
 import { theKey } from "./api.js";
 import { Connections } from "./connections.js";
 import { at, beat, mark, say } from "./dom.js";
@@ -18,7 +18,7 @@ import { Topics } from "./topics.js";
 import { Tree } from "./tree.js";
 
 const TICK_MS = 1000;
-const NEEDS_KEY = "The figures of this node are for operators: give one of its API keys.";
+const NEEDS_KEY = at("locked").firstChild.textContent;
 
 const figures = new Figures(), link = new Link({ onState, onConnected, onDenied });
 // `heardAt`: when the last figures came; `isRefused`: they are not for who is connected.
@@ -52,14 +52,14 @@ function onState(state, why) {
   app.why = why;
   document.body.dataset.state = state;
   say(at("state-word"), state);
-  mark(at("state"), "data-level", connectionLevel(state));
+  mark(at("state"), "data-level", levelOf(state));
   tick();
 }
 
 function onConnected({ node, user, session }) {
   Object.assign(app, { own: session, connectedAt: Date.now() });
   say(at("node"), node);
-  mark(at("node"), "title", `Node ${node}, user ${user || "anonymous"}`);
+  at("node").title = `User ${user || "anonymous"}`;
   tick();
 }
 
@@ -89,7 +89,7 @@ function tick() {
   document.title = found.some(([level]) => level === "bad") ? "⚠ notifyd" : "notifyd";
   document.body.classList.toggle("stale", !isConnected && app.heardAt > 0);
   document.body.classList.toggle("refused", app.isRefused);
-  // The client keeps the mean of its last round trips: another mean, another beat.
+  // Another mean of the last round trips: another beat.
   const trip = isConnected && link.client.roundTrip ? milliseconds(link.client.roundTrip * 1000) : "";
   if (trip && trip !== at("round-trip").textContent) beat(at("state").firstChild);
   say(at("round-trip"), trip);

@@ -1,7 +1,7 @@
 // The nodes of the cluster, those that fell silent too, each with the state of its broker.
 
-import { nodeState } from "./alerts.js";
-import { each, el, heading, mark, say, setChip } from "./dom.js";
+import { levelOf, nodeState, setChip } from "./alerts.js";
+import { each, el, heading, mark, say } from "./dom.js";
 import { figure } from "./figures.js";
 import { bytes, clock, count, milliseconds, NONE, percent, perSecond, span } from "./format.js";
 
@@ -18,7 +18,7 @@ export class Nodes {
   }
 
   tick(now) {
-    const nodes = this.app.figures.list(now), bad = nodes.filter((node) => nodeState(node)[1] !== "good").length;
+    const nodes = this.app.figures.list(now), bad = nodes.filter((node) => levelOf(nodeState(node)) !== "good").length;
     say(this.total, nodes.length ? `${count(nodes.length)} in all, ${bad ? `${count(bad)} not serving` : "all serving"}` : "No node has said anything yet.");
     each(this.list, nodes, ({ name }) => name, make, fill);
   }
@@ -33,10 +33,10 @@ function fill(card, node) {
   const [head, brokerLine, trouble, facts] = card.children, { last, isSilent, heardAt } = node;
   const { kind, state, round_trip_ms: roundTrip } = last.broker ?? {};
   mark(card, "class", isSilent ? "card silent" : "card");
-  setChip(head.children[1], ...nodeState(node));
+  setChip(head.children[1], nodeState(node));
   say(head.children[2], `version ${last.version ?? NONE}`);
   say(brokerLine.children[0], `Broker: ${kind ?? NONE}`);
-  setChip(brokerLine.children[1], state ?? "unknown", state === "connected" ? "good" : "bad");
+  setChip(brokerLine.children[1], state);
   say(brokerLine.children[2], kind === "memory" ? "in this process" : `round trip ${milliseconds(roundTrip)}`);
   say(trouble, isSilent ? `nothing was heard since ${clock(heardAt)}` : [last.problems ?? []].flat().join("; "));
   FACTS.forEach(([, path, write], i) => say(facts.children[i].lastChild, write(figure(last, path))));

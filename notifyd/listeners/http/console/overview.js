@@ -1,4 +1,4 @@
-// The overview: the figures of the node or of the whole cluster as charts, and at the side what lives: devices, readings.
+// The overview: the figures of one node or of all as charts, and at the side what lives: devices, readings.
 
 import { LineChart } from "./chart.js";
 import { Devices } from "./devices.js";
@@ -8,7 +8,7 @@ import { bytes, bytesPerSecond, count, milliseconds, perSecond, plural } from ".
 
 const WINDOWS = [["300", "5 minutes"], ["60", "1 minute"], ["900", "15 minutes"]];
 const SHORTEST_MS = 60_000;
-const ERROR_LINES = 5;
+const ERROR_LINES = 4;
 const CHARTS = [
   { title: "Connections", format: count, lines: { "websocket json": "connections.websocket.json", "websocket msgpack": "connections.websocket.msgpack",
     "device json": "connections.device.json", "device msgpack": "connections.device.msgpack" } },
@@ -48,7 +48,7 @@ export class Overview {
     setOptions(this.nodes.lastChild, [["", "all"], ...nodes.map(({ name }) => [name, name])]);
     this.nodes.hidden = nodes.length < 2;
     this.drawFacts((path) => figures.now(path, this.node, now));
-    // A page that was just opened shows its first minute whole, not five with next to nothing in them.
+    // A page that was just opened shows a minute, not five with next to nothing in them.
     const from = Math.max(now - this.seconds * 1000, Math.min(now - SHORTEST_MS, figures.began ?? now));
     const points = (path) => figures.points(path, this.node, from, now);
     for (const { chart, lines } of this.charts)

@@ -34,7 +34,7 @@ export class Readings {
     }
   }
 
-  // What is drawn where nothing else is asked for: `value`, else the first number.
+  // What is drawn unasked: `value`, else the first number.
   get main() {
     return this.fields.has("value") ? "value" : this.fields.keys().next().value;
   }

@@ -1,7 +1,8 @@
 // The settings in force, and which of them can change while the node runs.
 
+import { setChip } from "./alerts.js";
 import { ask } from "./api.js";
-import { el, heading, say, searchInput, setChip } from "./dom.js";
+import { el, heading, say, searchInput } from "./dom.js";
 
 const RELOAD_MS = 10_000;
 const MISSING = { 404: "Not available: this node does not tell its settings.", 401: "The settings are for operators: give an API key.", 0: "The node does not answer." };

@@ -1,4 +1,4 @@
-// A table that lives: rows keep their elements, sort and filter hold, and nothing moves under the pointer or the focus.
+// A table that lives: sort and filter hold, and nothing moves under the pointer or the focus.
 //
 // A column: {id, title, value?(row): what it sorts by, text?(row), show?(cell, row): fills the cell, number?, class?}
 
@@ -6,6 +6,7 @@ import { each, el, mark, say } from "./dom.js";
 
 const MOST_ROWS = 300;
 
+export const numberColumn = (id, title, write) => ({ id, title, number: true, value: (row) => row[id], text: (row) => write(row[id]) });
 export const headCell = (title, isNumber) => el("th", { role: "columnheader", scope: "col", className: isNumber ? "number" : "" }, title);
 export const newRow = (columns) => el("tr", { role: "row" }, columns.map(({ title, number, class: name = "" }) =>
   el("td", { role: "cell", className: number ? "number" : name, "data-title": title })));
@@ -14,7 +15,7 @@ export const newTable = (label, head, body) => el("table", { role: "table", aria
 
 export class Table {
   constructor({ label, columns, key, sort, empty, matches }) {
-    Object.assign(this, { columns, key, sort, empty, matches, isDown: true, rows: [], wanted: "" });
+    Object.assign(this, { columns, key, sort, empty, matches, isDown: true, rows: [], more: "", wanted: "" });
     this.head = columns.map(({ id, title, value, number }) =>
       headCell(value ? el("button", { type: "button", onclick: () => this.sortBy(id, number) }, title) : title, number));
     this.body = el("tbody", { role: "rowgroup", onkeydown: (event) => this.steer(event), onpointerleave: () => this.draw() });
@@ -30,8 +31,9 @@ export class Table {
     this.draw(true);
   }
 
-  update(rows) {
-    this.rows = rows;
+  // `more`: what to say where the rows are not all there are.
+  update(rows, more = "") {
+    Object.assign(this, { rows, more });
     this.draw();
   }
 
@@ -48,7 +50,7 @@ export class Table {
     this.columns.forEach(({ id, value }, i) =>
       value && mark(this.head[i], "aria-sort", this.sort === id ? (this.isDown ? "descending" : "ascending") : "none"));
     this.table.hidden = !shown.length;
-    say(this.note, !all ? this.empty : !shown.length ? "Nothing matches the filter." : shown.length < all ? `${shown.length} of ${all} are shown.` : "");
+    say(this.note, !all ? this.empty : !shown.length ? "Nothing matches the filter." : shown.length < all ? `${shown.length} of ${all} are shown.` : this.more);
   }
 
   ordered(isHeld) {

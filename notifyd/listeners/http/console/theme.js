@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. The choice is a preference, no secret: it may stay in the browser.
+// Light, dark, or as the system has it: a preference, and no secret, so it may stay in the browser.
 
 import { at } from "./dom.js";
 
@@ -7,7 +7,7 @@ const NAMES = { auto: "as the system has it", light: "light", dark: "dark" }, OR
 export function openTheme() {
   const show = (theme) => {
     document.documentElement.dataset.theme = theme;
-    Object.assign(at("theme"), { ariaLabel: `Colours: ${NAMES[theme]}`, title: `Colours: ${NAMES[theme]}` });
+    at("theme").title = `Colours: ${NAMES[theme]}`;
     at("theme").onclick = () => {
       const next = ORDER[(ORDER.indexOf(theme) + 1) % ORDER.length];
       localStorage.setItem(PLACE, next);

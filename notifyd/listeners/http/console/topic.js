@@ -33,7 +33,7 @@ export class Topic {
 
   listening() {
     this.feed = el("ol", { id: "feed", role: "log", ariaLive: "off", ariaLabel: "Messages", tabIndex: 0 });
-    this.none = el("p", "hint", "Nothing yet. Messages are shown here as they arrive, newest first.");
+    this.none = el("p", "hint", "Messages are shown here as they arrive, newest first.");
     this.filter = searchInput("filter", "Show only…", () => {
       for (const row of this.feed.children) this.sift(row);
     });
@@ -50,7 +50,7 @@ export class Topic {
   }
 
   show(topic) {
-    Object.assign(this, { topic, readings: new Readings(), arrived: [], received: 0, hasBegun: false, askedAt: 0 });
+    Object.assign(this, { topic, readings: new Readings(), arrived: [], hasBegun: false, askedAt: 0 });
     for (const text of [this.said, this.facts, this.trouble, this.presence]) say(text, "");
     for (const list of [this.feed, this.members, this.fields]) each(list, []);
     say(this.title.firstChild, topic);
@@ -92,7 +92,6 @@ export class Topic {
     const batch = this.arrived;
     this.arrived = [];
     for (const message of batch) if (message.op === "message") this.readings.take(message);
-    this.received += batch.length;
     if (this.isPaused) return;
     this.feed.prepend(...batch.slice(-MOST_ROWS).reverse().map((message) => this.row(message)));
     while (this.feed.children.length > MOST_ROWS) this.feed.lastChild.remove();
@@ -100,10 +99,10 @@ export class Topic {
   }
 
   row({ op, time, offset, data, sender, from, to, reason }) {
-    const isGap = op === "gap", more = (text) => plural(text.length - MOST_CHARACTERS, "more character");
+    const isGap = op === "gap";
     const text = isGap ? `${from} to ${to} were not delivered (${reason})` : typeof data === "string" ? data : JSON.stringify(data);
     const row = el("li", isGap ? "gap" : "", el("time", "soft", exactClock(time)), el("span", "soft", offset === undefined ? "" : `#${offset}`),
-      el("span", "data", text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}… (${more(text)})` : text), el("span", "soft sender", sender ?? ""));
+      el("span", "data", text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}… (${count(text.length)} characters)` : text), el("span", "soft sender", sender ?? ""));
     this.sift(row);
     return row;
   }
@@ -148,7 +147,7 @@ export class Topic {
     const known = mergedTopics(this.app.topics).find(({ topic }) => topic === this.topic);
     const facts = known ? [`${perSecond(known.in)} in`, `${perSecond(known.out)} out`, plural(known.subscribers, "subscriber"),
       known.history ? `keeps the last ${count(known.history)}` : "keeps no history", `newest offset ${count(known.offset)}`] : [];
-    say(this.facts, [...facts, `${count(this.received)} received here`].join(" · "));
+    say(this.facts, facts.join(" · "));
     this.draw(now);
   }
 

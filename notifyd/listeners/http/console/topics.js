@@ -3,15 +3,15 @@
 import { el, heading, mark, say, searchInput, topicLink } from "./dom.js";
 import { mergedTopics } from "./feeds.js";
 import { count, perSecond } from "./format.js";
-import { Table } from "./table.js";
+import { numberColumn, Table } from "./table.js";
 
 const COLUMNS = [
   { id: "topic", title: "Topic", class: "mono wide", value: (row) => row.topic, show: showTopic },
-  { id: "in", title: "In", number: true, value: (row) => row.in, text: (row) => perSecond(row.in) },
-  { id: "out", title: "Out", number: true, value: (row) => row.out, text: (row) => perSecond(row.out) },
-  { id: "subscribers", title: "Subscribers", number: true, value: (row) => row.subscribers, text: (row) => count(row.subscribers) },
-  { id: "history", title: "History", number: true, value: (row) => row.history, text: (row) => (row.history ? `last ${count(row.history)}` : "none") },
-  { id: "offset", title: "Newest offset", number: true, value: (row) => row.offset, text: (row) => count(row.offset) },
+  numberColumn("in", "In", perSecond),
+  numberColumn("out", "Out", perSecond),
+  numberColumn("subscribers", "Subscribers", count),
+  numberColumn("history", "History", (kept) => (kept ? `last ${count(kept)}` : "none")),
+  numberColumn("offset", "Newest offset", count),
 ];
 
 export class Topics {
@@ -19,21 +19,19 @@ export class Topics {
 
   constructor(app) {
     this.app = app;
-    this.table = new Table({ label: "Topics", columns: COLUMNS, key: (row) => row.topic, sort: "in", matches: (row) => row.topic,
-      empty: "No topics yet. They appear as soon as something is published or subscribed." });
+    this.table = new Table({ label: "Topics", columns: COLUMNS, key: (row) => row.topic, sort: "in", matches: (row) => row.topic, empty: "No topics yet." });
     const filter = searchInput("topic-filter", "Filter, or a topic to open", () => this.table.filter(filter.value));
     const open = (event) => {
       event.preventDefault();
       if (filter.value.trim()) location.hash = topicLink(filter.value.trim());
     };
-    this.note = el("p", "hint");
     this.element = el("div", "view", heading("Topics", el("form", { className: "line", onsubmit: open }, filter, el("button", "", "Open"))),
-      el("div", "card", this.table.element, this.note));
+      el("div", "card", this.table.element));
   }
 
   tick() {
-    this.table.update(mergedTopics(this.app.topics));
-    say(this.note, this.app.topics.hasMore ? "These are the busiest of each node; open any other by its name." : "");
+    const { topics } = this.app;
+    this.table.update(mergedTopics(topics), topics.hasMore ? "These are the busiest of each node; open any other by its name." : "");
   }
 }
 

@@ -1,7 +1,7 @@
 // The supervision tree of each node, as it runs: states, restarts, the last error.
 
-import { connectionLevel } from "./alerts.js";
-import { each, el, heading, mark, say, select, setChip, setOptions } from "./dom.js";
+import { setChip } from "./alerts.js";
+import { each, el, heading, mark, say } from "./dom.js";
 import { byName, count, span } from "./format.js";
 import { headCell, newRow, newTable } from "./table.js";
 
@@ -11,23 +11,16 @@ export class Tree {
   feeds = ["tree"];
 
   constructor(app) {
-    Object.assign(this, { app, node: "" });
-    this.nodes = select("Node", [["", "all"]], (name) => {
-      this.node = name;
-      this.tick();
-    });
+    this.app = app;
     this.body = el("tbody", { role: "rowgroup" });
     const table = newTable("Supervision tree", COLUMNS.map(({ title, number }) => headCell(title, number)), this.body);
     table.className = "tree";
-    this.element = el("div", "view guarded", heading("Supervision", this.nodes), el("div", "card", table));
+    this.element = el("div", "view guarded", heading("Supervision"), el("div", "card", table));
   }
 
   tick() {
     const trees = this.app.tree.current.filter(({ tree }) => tree).sort((one, other) => byName(one.node, other.node));
-    setOptions(this.nodes.lastChild, [["", "all"], ...trees.map(({ node }) => [node, node])]);
-    this.nodes.hidden = trees.length < 2;
-    const shown = trees.filter(({ node }) => !this.node || node === this.node);
-    each(this.body, shown.flatMap(({ node, tree }) => flat({ ...tree, name: node }, 0, "")), ({ path }) => path, make, write);
+    each(this.body, trees.flatMap(({ node, tree }) => flat({ ...tree, name: node }, 0, "")), ({ path }) => path, make, write);
   }
 }
 
@@ -47,7 +40,7 @@ function make({ depth, name }) {
 
 function write(row, { state, restarts, since, error, count: amount }) {
   const [, word, times, age, failure] = row.children, isCount = typeof amount === "number";
-  setChip(word.firstChild, isCount ? count(amount) : state ?? "unknown", isCount ? "idle" : connectionLevel(state));
+  setChip(word.firstChild, isCount ? count(amount) : state);
   say(times, count(restarts ?? 0));
   mark(times, "data-level", restarts ? "warn" : "idle");
   say(age, span(Date.now() - since));
