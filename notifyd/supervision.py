@@ -277,7 +277,7 @@ class _Supervised:
         self._take(Trigger.LOST if served else failed)
         await trio.sleep(delay_s)
         self._restarts += 1
-        self._events.count("service_restarts", service=_name(self.path))
+        self._events.count("service_restarts", service=_name(self.path).partition(" ")[0])
         self._take(Trigger.RETRY)
 
     def _take(self, trigger: Trigger) -> None:

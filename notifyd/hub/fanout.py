@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from notifyd.broker.base import Loss
+from notifyd.clock import Clock
 from notifyd.events import Events
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
@@ -24,10 +25,12 @@ class Fanout:
     A core service: `run` sends what `deliver` queued. No method but `run` is a checkpoint.
     """
 
-    def __init__(self, registry: Registry, events: Events) -> None:
+    def __init__(self, registry: Registry, events: Events, clock: Clock) -> None:
         self._registry = registry
         self._events = events
+        self._clock = clock
         self._touched: dict[Outbox, object] = {}
+        self._queued: list[tuple[Notification, int]] = []
         self._sender = trio.lowlevel.ParkingLot()
 
     def deliver(self, batch: Sequence[Notification]) -> None:
@@ -41,7 +44,8 @@ class Fanout:
                 topic.position = notification.position
             delivery = Delivery.of(notification, topic.policy.overflow)
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
-            self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            self._queued.append((notification, count))
 
     def lose(self, loss: Loss) -> None:
         """Tell a topic's subscribers which offsets will not come; they go on behind them."""
@@ -63,8 +67,8 @@ class Fanout:
         self._events.count("gaps", reason=loss.reason)
         self._touched.update(topic.live)
 
-    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> None:
-        """Queue one delivery for a topic's subscribers, all but `left_out`."""
+    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> int:
+        """Queue one delivery for a topic's subscribers, all but `left_out`; return how many got it."""
         live = topic.live
         count = len(live)
         if not self._touched:
@@ -81,6 +85,7 @@ class Fanout:
             count += self._hand_to_late(topic, delivery, left_out)
         self._events.count("messages_delivered", count)
         self._touched.update(live)
+        return count
 
     def _hand_to_late(self, topic: Topic, delivery: Delivery, left_out: Outbox | None) -> int:
         """Give those that catch up what they would miss; return how many got it.
@@ -110,6 +115,21 @@ class Fanout:
         joined: JoinedFrames = {}
         for outbox in touched:
             outbox.flush(joined)
+        if self._queued:
+            self._observe_latency()
+
+    def _observe_latency(self) -> None:
+        """Tell how old the messages are that have just been sent: from here on they are in the kernel's hands.
+
+        The age of one that another node or Redis accepted is told by their clock, to the millisecond.
+        """
+        queued, self._queued = self._queued, []
+        now_s, unix_s = self._clock.monotonic_s(), self._clock.unix_s()
+        for notification, count in queued:
+            received_s = notification.received_s
+            age_s = unix_s - notification.time_ms / 1000 if received_s is None else now_s - received_s
+            if count:
+                self._events.observe("delivery_latency_seconds", max(0.0, age_s), count)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whenever something was queued, until cancelled."""

@@ -41,7 +41,7 @@ class Hub:
         self._events = events
         self.revocations = Revocations()
         self.registry = Registry(settings.policy_for)
-        self.fanout = Fanout(self.registry, events)
+        self.fanout = Fanout(self.registry, events, clock)
         self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
         self.recovery = Recovery(self.registry, self.broker, self.interest)

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from notifyd.clock import Clock
+from notifyd.telemetry.catalogue import Series
 from notifyd.telemetry.log import Log
-from notifyd.telemetry.metrics import Metrics
+from notifyd.telemetry.metrics import Metrics, Shown
 from notifyd.telemetry.repeats import Repeats
 
 _CLOCK = Clock(monotonic_s=time.monotonic)
@@ -33,9 +34,14 @@ class Telemetry:
         self._repeats = Repeats()
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
-        """Add to a counter. One that `counters.py` does not declare with these labels is a bug, and logged."""
+        """Add to a counter. One that the catalogue does not declare with these labels is a bug, and logged."""
         if not self._metrics.count(name, amount, labels):
-            self.log("error", "unknown_counter", name=name, labels=list(labels))
+            self.log("error", "unknown_metric", name=name, labels=list(labels))
+
+    def observe(self, name: str, value: float, times: int = 1, **labels: str) -> None:
+        """Put a value into a histogram, `times` over. One that the catalogue does not declare is a bug, and logged."""
+        if not self._metrics.observe(name, value, times, labels):
+            self.log("error", "unknown_metric", name=name, labels=list(labels))
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one structured line; `level` is debug, info, warning or error."""
@@ -49,9 +55,35 @@ class Telemetry:
                 fields["left_out"] = left_out
         self._log.write(level, event, fields)
 
-    def show(self, name: str, value: Callable[[], int]) -> None:
-        """Show a gauge on `/metrics`, asked for its value each time. Raises KeyError for one that is not declared."""
+    def show(self, name: str, value: Shown) -> None:
+        """Ask `value` for a gauge, or for a counter that somebody else counts, whenever it is read.
+
+        It returns a number, or with labels a mapping of their values to numbers; series left out are 0. Raises KeyError
+        for a metric that is not declared.
+        """
         self._metrics.show(name, value)
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return a counter's or a gauge's value: the sum over its series with (at least) these labels.
+
+        Of this process alone, as is all that is read here. Raises KeyError for a metric or label that is not declared.
+        """
+        return self._metrics.total(name, labels)
+
+    def totals(self, name: str) -> dict[Series, float]:
+        """Return the value of each series of a counter or a gauge, by the values of its labels in their order.
+
+        Raises KeyError for a metric that is not declared.
+        """
+        return self._metrics.totals(name)
+
+    def quantiles(self, name: str, shares: Sequence[float]) -> list[float | None]:
+        """Tell the quantiles, such as 0.5 and 0.99, of what a histogram got in the last seconds; None without values.
+
+        Those of the last 5 s where this is asked every second, else of the time since it was asked before. Raises
+        KeyError for a histogram that is not declared.
+        """
+        return self._metrics.quantiles(name, shares, self._clock.monotonic_s())
 
     def exposition(self) -> bytes:
         """Write all metrics in Prometheus' text format, version 0.0.4."""

@@ -51,12 +51,15 @@ class Ears:
         if name == "barrier_hits":
             self._oracle.break_("nothing happens that nobody foresaw", f"{self._node}: a barrier was hit")
 
+    def observe(self, name: str, value: float, times: int = 1, **labels: str) -> None:
+        """Do nothing: nobody looks."""
+
     def log(self, level: str, event: str, **fields: Any) -> None:
         self._log(self._node, event, {key: value for key, value in fields.items() if key != "traceback"})
         if "traceback" in fields:
             self._oracle.break_("nothing happens that nobody foresaw", f"{self._node}: {event}: {fields['traceback']}")
 
-    def show(self, name: str, number: Callable[[], float]) -> None:
+    def show(self, name: str, value: Callable[[], Any]) -> None:
         """Do nothing: nobody looks."""
 
     def exposition(self) -> bytes:

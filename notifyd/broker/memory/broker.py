@@ -125,7 +125,7 @@ class MemoryBroker:
         if name is not None:
             self._keys.remember(name, position, now_s)
         if topic in self._interest:
-            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin),))
+            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin, now_s),))
         return Accepted(position)
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:  # noqa: ARG002 - the histories know it
