@@ -27,6 +27,8 @@ from notifyd.policy.admission import Admission
 from notifyd.settings import FIXED_SECTIONS, Address, Settings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry import Telemetry
+from notifyd.telemetry.gauges import show_state
+from notifyd.telemetry.loop_lag import LoopLag, open_loop_lag
 from notifyd.transport.tls import server_context
 from protocol.backoff import CAP_S
 from protocol.connecting import ConnectionState
@@ -44,9 +46,10 @@ BROKER_GOODBYE_S = 1.0
 class Node:
     """A running node. Its addresses are the real ones, also where the settings said port 0."""
 
-    def __init__(self, context: Context, root: Branch, telemetry: Telemetry) -> None:
+    def __init__(self, context: Context, root: Branch, telemetry: Telemetry, lag: LoopLag) -> None:
         self.context = context
         self.telemetry = telemetry
+        self.lag = lag
         self.draining = False
         self._root = root
         self._http: HttpListener | None = None
@@ -55,6 +58,7 @@ class Node:
         limit = context.settings.limits.connections
         self._admission = Admission(limit.limit, limit.resume)
         self._drained = trio.Event()
+        show_state(telemetry, context, lag, broker_state=lambda: self.broker_state, is_draining=lambda: self.draining)
 
     @property
     def websocket_address(self) -> Address | None:
@@ -121,10 +125,15 @@ class Node:
 
     async def _broker_problems(self) -> list[str]:
         problems = await self.context.hub.broker.problems()
-        states = {branch.name: branch.state for branch in self._root.snapshot().children}
-        if not problems and states["broker"] is not ConnectionState.CONNECTED:
-            problems = [f"the broker is {states['broker'].value}"]
+        if not problems and self.broker_state is not ConnectionState.CONNECTED:
+            problems = [f"the broker is {self.broker_state.value}"]
         return problems
+
+    @property
+    def broker_state(self) -> ConnectionState:
+        """The state of the broker's branch of the tree: the worst one of its links and services."""
+        states = {branch.name: branch.state for branch in self._root.snapshot().children}
+        return states.get("broker", ConnectionState.CONNECTING)
 
     async def start_clients(self, branch: Branch) -> None:
         """Start the listeners for clients. Raises ListenError and ConfigurationError."""
@@ -210,12 +219,8 @@ async def open_node(
         events=telemetry,
         user_buckets=UserBuckets(settings.limits.user_messages),
     )
-    telemetry.show("connections", lambda: len(context.connections))
-    telemetry.show("topics", lambda: len(hub.registry.topics))
-    telemetry.show("sessions", lambda: len(hub.registry.subscribers))
-    telemetry.show("tasks", lambda: trio.lowlevel.current_statistics().tasks_living)
-    async with open_branch("node", events=telemetry, clock=clock) as root:
-        node = Node(context, root, telemetry)
+    async with open_branch("node", events=telemetry, clock=clock) as root, open_loop_lag(telemetry) as lag:
+        node = Node(context, root, telemetry, lag)
         async with (
             _branch("broker", root, context, longest_wait_s=BROKER_WAIT_S) as broker,
             _closing(hub.broker),

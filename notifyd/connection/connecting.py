@@ -31,7 +31,7 @@ def authenticate(context: Context, token: str | None) -> Identity:
     try:
         return context.verifier.verify(token or "")
     except Unauthorized as refusal:
-        context.events.count("token_refusals")
+        context.events.count("token_refusals", reason="missing" if token is None else refusal.reason)
         context.events.log("warning", "token_refused", reason=str(refusal))  # limited: strangers could fill the disk
         raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
 
@@ -85,7 +85,11 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
 
 
 async def _resume(context: Context, request: Connect, identity: Identity) -> SessionRecord | None:
-    return None if request.session is None else await context.hub.resume(request.session, identity.user)
+    if request.session is None:
+        return None
+    record = await context.hub.resume(request.session, identity.user)
+    context.events.count("resumes", outcome="unknown" if record is None else "resumed")
+    return record
 
 
 def _wanted(request: Connect, record: SessionRecord | None, topics: Iterable[str]) -> dict[str, Position | None]:

@@ -99,6 +99,7 @@ class Connection:
             on_blocked=self._start_writer,
             on_broken=self.nursery.cancel_scope.cancel,
             on_overflow=self._overflow,
+            on_gap=self.context.on_gap,
         )
         transport.attach(self.outbox)
 
@@ -117,7 +118,7 @@ class Connection:
     def send(self, message: ServerMessage) -> None:
         """Queue a message for this client alone; the reader's flush sends it."""
         form = self.outbox.form
-        self.outbox.put_frame(to_wire(form, encode(message, form.encoding), self._unix_ms()))
+        self._put_message(to_wire(form, encode(message, form.encoding), self._unix_ms()))
 
     async def reply(self, message: ServerMessage) -> None:
         """Queue the reply to a request; a large one, and the reader with it, waits until what is queued has left.
@@ -131,7 +132,11 @@ class Connection:
         if len(frame) > SMALL_REPLY_BYTES and outbox.queued_bytes + len(frame) > room_bytes:
             outbox.flush()
             await outbox.wait_drained()
-        outbox.put_frame(frame)
+        self._put_message(frame)
+
+    def _put_message(self, frame: bytes) -> None:
+        self.outbox.put_frame(frame)
+        self.context.hub.traffic.goes_out(self.outbox.form, len(frame))
 
     def send_heartbeat(self, heartbeat: bytes) -> None:
         """Queue 16 bytes of PING or PONG."""

@@ -1,5 +1,6 @@
 """What all connections of a node share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from notifyd.auth.tokens import Verifier
@@ -59,10 +60,12 @@ class Context:
     user_buckets: UserBuckets
     door: Door = field(init=False)
     connections: Connections = field(default_factory=Connections)
+    on_gap: Callable[[str], None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with nobody waiting."""
         self.door = self._new_door(self.settings)
+        self.on_gap = self._count_gap  # one object for the outboxes of all connections
 
     def reload(self, settings: Settings) -> None:
         """Let new settings hold. Raises ConfigurationError, and nothing has changed, when their keys are no good."""
@@ -72,6 +75,9 @@ class Context:
         self.settings = settings
         self.user_buckets.reload(settings.limits.user_messages)
         self.hub.reload(settings)
+
+    def _count_gap(self, reason: str) -> None:
+        self.events.count("gaps", reason=reason)
 
     def _new_door(self, settings: Settings) -> Door:
         return Door(settings.limits.connects, settings.limits.handshake_s, self.clock)

@@ -153,6 +153,7 @@ async def _publish(connection: Connection, request: Publish) -> Published | None
     subscriber, topic = _subscriber(connection), _topic(request.topic)
     policy = connection.context.settings.policy_for(topic)
     if not may_publish(_identity(connection), topic, policy.publish):
+        connection.context.events.count("permission_refusals", operation="publish")
         raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to publish to {topic!r}")
     published = await connection.context.hub.publish(
         topic,
@@ -239,6 +240,7 @@ def _topic(topic: str) -> str:
 
 def _require_subscribe(connection: Connection, topic: str) -> None:
     if not may_subscribe(_identity(connection), topic, connection.context.settings.policy_for(topic).subscribe):
+        connection.context.events.count("permission_refusals", operation="subscribe")
         raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to subscribe to {topic!r}")
 
 

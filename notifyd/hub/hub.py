@@ -20,6 +20,7 @@ from notifyd.hub.interest import Interest
 from notifyd.hub.live_sessions import LiveSessions
 from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
+from notifyd.hub.traffic import Traffic
 from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
 from protocol.errors import CloseCode, ErrorCode, RequestError
@@ -41,10 +42,11 @@ class Hub:
         self._events = events
         self.revocations = Revocations()
         self.registry = Registry(settings.policy_for)
-        self.fanout = Fanout(self.registry, events, clock)
+        self.traffic = Traffic()
+        self.fanout = Fanout(self.registry, self.traffic, events, clock)
         self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
-        self.recovery = Recovery(self.registry, self.broker, self.interest)
+        self.recovery = Recovery(self.registry, self.broker, self.interest, self.traffic, events)
         self.sessions = LiveSessions(self.registry, self.broker, lambda: self._settings.sessions.ttl_s, record_of)
 
     def reload(self, settings: Settings) -> None:

@@ -126,6 +126,7 @@ class WebSocketServer:
         except ValueError as problem:
             raise HeadError(400, "bad_request", str(problem)) from None
         if not may_subscribe(identity, topic, self._context.settings.policy_for(topic).subscribe):
+            self._context.events.count("permission_refusals", operation="subscribe")
             raise HeadError(403, "forbidden", f"not allowed to subscribe to {topic!r}")
 
 

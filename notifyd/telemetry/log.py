@@ -33,11 +33,16 @@ class Log:
         renderer: Processor = structlog.processors.JSONRenderer()
         if stream.isatty():  # `repr`: no text of a stranger's moves the cursor of whoever reads
             renderer = structlog.dev.ConsoleRenderer(colors=True, repr_native_str=True)
+        self._least = LEVELS[level]
         self._logger = structlog.wrap_logger(
             structlog.WriteLogger(stream),  # a line in one write: several processes may share the stream
             processors=[_withhold, structlog.processors.add_log_level, _head(unix_s), renderer],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         )
+
+    def writes(self, level: str) -> bool:
+        """Whether lines of this level are written."""
+        return LEVELS[level] >= self._least
 
     def write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Write one line. Never raises."""

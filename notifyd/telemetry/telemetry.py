@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from notifyd.clock import Clock
 from notifyd.telemetry.catalogue import Series
-from notifyd.telemetry.log import Log
+from notifyd.telemetry.log import LEVELS, Log
 from notifyd.telemetry.metrics import Metrics, Shown
 from notifyd.telemetry.repeats import Repeats
 
@@ -32,6 +32,7 @@ class Telemetry:
         self._log = Log(level, stream or sys.stderr, unix_s=self._clock.unix_s)
         self._metrics = Metrics()
         self._repeats = Repeats()
+        self.show("workers", lambda: {("answering",): 1})
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter. One that the catalogue does not declare with these labels is a bug, and logged."""
@@ -44,16 +45,20 @@ class Telemetry:
             self.log("error", "unknown_metric", name=name, labels=list(labels))
 
     def log(self, level: str, event: str, **fields: Any) -> None:
-        """Write one structured line; `level` is debug, info, warning or error."""
+        """Write one structured line; `level` is debug, info, warning or error, and anything else is an error."""
+        level = level if level in LEVELS else "error"
+        if not self._log.writes(level):
+            return
         if level in _LIMITED_LEVELS:
             kind = (event, *(str(fields[field]) for field in _KIND_FIELDS if field in fields))
             left_out = self._repeats.admit(kind, self._clock.monotonic_s())
             if left_out is None:
-                self._metrics.count("log_lines_left_out", 1, {})
+                self.count("log_lines_left_out")
                 return
             if left_out:
                 fields["left_out"] = left_out
         self._log.write(level, event, fields)
+        self.count("log_lines", level=level)
 
     def show(self, name: str, value: Shown) -> None:
         """Ask `value` for a gauge, or for a counter that somebody else counts, whenever it is read.
