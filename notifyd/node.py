@@ -170,7 +170,7 @@ class Node:
         if address is None:
             return
         backend = HubBackend(
-            self.context, tree=self._root.snapshot, metrics=self.telemetry.exposition, problems=self.problems
+            self.context, tree=self._root.snapshot, metrics=self.telemetry.scrape, problems=self.problems
         )
         http = HttpListener(
             address,

@@ -47,7 +47,17 @@ def serve(
         from notifyd.cli.workers.parent import run_workers
 
         read = partial(read_settings, config, overrides)
-        trio.run(partial(run_workers, settings, telemetry, command=worker_command, level=log, read=read))
+        trio.run(
+            partial(
+                run_workers,
+                settings,
+                telemetry,
+                command=worker_command,
+                level=log,
+                read=read,
+                figures=telemetry.snapshot,
+            )
+        )
     else:
         trio.run(run_until_signal, settings, telemetry, config, overrides)
 

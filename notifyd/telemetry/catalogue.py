@@ -5,9 +5,10 @@ labels are fixed sets: never a user, a session, a topic or anything else that a 
 from the start, with 0: an alert can be written for what has not happened yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from operator import add
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -39,6 +40,15 @@ class Metric:
     def series(self) -> list[Series]:
         """List every series the metric has."""
         return list(product(*self.labels.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMetric:
+    """A number of the process, by the name that all exporters for Prometheus give it."""
+
+    help: str
+    combine: Callable[[float, float], float] = add
+    is_counter: bool = False
 
 
 _TRANSPORTS = {"transport": ("websocket", "device")}
@@ -188,5 +198,16 @@ HISTOGRAMS: Mapping[str, Metric] = MappingProxyType(
         "loop_lag_seconds": Metric(
             "Rounds of the event loop: how long who becomes ready meanwhile has to wait.", bounds=_FAST_S
         ),
+    }
+)
+
+PROCESS: Mapping[str, ProcessMetric] = MappingProxyType(
+    {
+        "process_cpu_seconds_total": ProcessMetric("CPU time, user and system.", is_counter=True),
+        "process_resident_memory_bytes": ProcessMetric("Memory in use; what processes share counts for each."),
+        "process_virtual_memory_bytes": ProcessMetric("Address space in use."),
+        "process_open_fds": ProcessMetric("Open file descriptors: one a connection, and a few."),
+        "process_max_fds": ProcessMetric("File descriptors that may be open."),
+        "process_start_time_seconds": ProcessMetric("When it was started, in Unix time; the oldest worker.", min),
     }
 )

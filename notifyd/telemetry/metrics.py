@@ -1,25 +1,21 @@
-"""The numbers of one node: counted in dicts, written out in Prometheus' text format when asked.
+"""The numbers of one node: counted in dicts, taken down as a snapshot when asked.
 
-A node has a registry of its own, so several nodes in one process keep their numbers apart.
+Each node has its own, so several nodes in one process keep their numbers apart.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric as MetricFamily
-from prometheus_client.registry import Collector
-
-from notifyd.telemetry.catalogue import COUNTERS, GAUGES, HISTOGRAMS, OTHER, PREFIX, Metric, Series
+from notifyd.telemetry.catalogue import COUNTERS, GAUGES, HISTOGRAMS, OTHER, Metric, Series
+from notifyd.telemetry.exposition import measure_process
 from notifyd.telemetry.histogram import Histogram
+from notifyd.telemetry.snapshot import Snapshot, Spread
 
 Shown: TypeAlias = Callable[[], float | Mapping[Series, float]]
 """Asked for the value of a metric at each exposition: a number, or with labels one for each series."""
 
 
-class Metrics(Collector):
+class Metrics:
     """Counters, gauges and histograms as the tables of `catalogue.py` declare them; all series from the start."""
 
     def __init__(self) -> None:
@@ -31,9 +27,6 @@ class Metrics(Collector):
             for name, metric in HISTOGRAMS.items()
         }
         self._shown: dict[str, Shown] = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
     def count(self, name: str, amount: int, labels: Mapping[str, str]) -> bool:
         """Add to a counter; False when the catalogue has none of that name with those labels and values."""
@@ -85,27 +78,17 @@ class Metrics(Collector):
         """Tell the quantiles of what a histogram without labels got in the last seconds; see Histogram."""
         return self._histograms[name][()].recent_quantiles(shares, now_s)
 
-    def exposition(self) -> bytes:
-        """Write everything in Prometheus' text format, version 0.0.4."""
-        return generate_latest(self._registry)
-
-    def collect(self) -> Iterator[MetricFamily]:
-        """Yield the families of metrics as they are now, for the registry."""
-        for name, metric in COUNTERS.items():
-            counter = CounterMetricFamily(PREFIX + name, metric.help, labels=list(metric.labels))
-            for series, amount in self.totals(name).items():
-                counter.add_metric(series, amount)
-            yield counter
-        for name in self._shown.keys() & GAUGES.keys():
-            gauge = GaugeMetricFamily(PREFIX + name, GAUGES[name].help, labels=list(GAUGES[name].labels))
-            for series, value in self.totals(name).items():
-                gauge.add_metric(series, value)
-            yield gauge
-        for name, metric in HISTOGRAMS.items():
-            histogram = HistogramMetricFamily(PREFIX + name, metric.help, labels=list(metric.labels))
-            for series, values in self._histograms[name].items():
-                histogram.add_metric(series, _buckets(values), values.sum)
-            yield histogram
+    def snapshot(self) -> Snapshot:
+        """Take down all numbers as they are now."""
+        return Snapshot(
+            counters={name: self.totals(name) for name in COUNTERS},
+            gauges={name: self.totals(name) for name in GAUGES if name in self._shown},
+            histograms={
+                name: {series: Spread(list(values.counts), values.sum) for series, values in histograms.items()}
+                for name, histograms in self._histograms.items()
+            },
+            process=measure_process(),
+        )
 
 
 def _series(metric: Metric, labels: Mapping[str, str]) -> Series | None:
@@ -116,8 +99,3 @@ def _series(metric: Metric, labels: Mapping[str, str]) -> Series | None:
         labels[name] if labels[name] in values or OTHER not in values else OTHER
         for name, values in metric.labels.items()
     )
-
-
-def _buckets(values: Histogram) -> list[tuple[str, float]]:
-    bounds = [*map(str, values.bounds), "+Inf"]
-    return list(zip(bounds, accumulate(values.counts), strict=True))

@@ -5,11 +5,15 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+import trio
+
 from notifyd.clock import Clock
 from notifyd.telemetry.catalogue import Series
+from notifyd.telemetry.exposition import write_exposition
 from notifyd.telemetry.log import LEVELS, Log
 from notifyd.telemetry.metrics import Metrics, Shown
 from notifyd.telemetry.repeats import Repeats
+from notifyd.telemetry.snapshot import Snapshot
 
 _CLOCK = Clock(monotonic_s=time.monotonic)
 """Not Trio's: there are lines to write before it runs and after."""
@@ -90,6 +94,15 @@ class Telemetry:
         """
         return self._metrics.quantiles(name, shares, self._clock.monotonic_s())
 
+    def snapshot(self) -> Snapshot:
+        """Take down all numbers of this process as they are now."""
+        return self._metrics.snapshot()
+
     def exposition(self) -> bytes:
-        """Write all metrics in Prometheus' text format, version 0.0.4."""
-        return self._metrics.exposition()
+        """Write the metrics of this process in Prometheus' text format, version 0.0.4."""
+        return write_exposition(self.snapshot())
+
+    async def scrape(self) -> bytes:
+        """Write the metrics of the node: of all of its workers, where there are several."""
+        await trio.lowlevel.checkpoint()
+        return self.exposition()

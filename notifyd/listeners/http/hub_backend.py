@@ -28,13 +28,13 @@ class HubBackend:
         context: Context,
         *,
         tree: Callable[[], TreeNode],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         problems: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._context = context
         self._hub = context.hub
         self.tree = tree
-        self.metrics = metrics
+        self._metrics = metrics
         self._problems = problems
 
     async def publish(self, publication: Publication) -> Accepted:
@@ -79,6 +79,10 @@ class HubBackend:
     async def presence(self, topic: str) -> list[Member]:
         """Tell who is subscribed."""
         return await self._hub.presence(topic)
+
+    async def metrics(self) -> bytes:
+        """Write all metrics of the node."""
+        return await self._metrics()
 
     async def readiness(self) -> list[str]:
         """Tell what keeps the node from serving."""

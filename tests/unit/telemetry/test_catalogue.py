@@ -32,7 +32,7 @@ def calls(method: str, *receivers: str) -> list[tuple[str, str, ast.Call]]:
     ]
 
 
-COUNTED = calls("count", "events", "telemetry", "metrics")
+COUNTED = calls("count", "events", "telemetry", "metrics", "self")
 OBSERVED = calls("observe", "events", "telemetry", "metrics")
 
 
