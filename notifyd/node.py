@@ -110,6 +110,9 @@ class Node:
         fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
         kept = {name: getattr(old, name) for name in FIXED_SECTIONS}
         self.context.reload(msgspec.structs.replace(settings, **kept))
+        if settings.log != old.log:
+            self.telemetry.set_level(settings.log.level)
+            self.telemetry.set_format(settings.log.format)
         limits = settings.limits
         self._admission.resize(limits.connections.limit, limits.connections.resume)
         if self._http is not None:

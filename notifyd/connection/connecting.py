@@ -21,18 +21,19 @@ UNAUTHORIZED = "the token is missing or not accepted"
 """One answer for every bad token, so that nobody learns from it what was wrong."""
 
 
-def authenticate(context: Context, token: str | None) -> Identity:
+def authenticate(connection: Connection, token: str | None) -> Identity:
     """Tell who holds this token; without one, the anonymous user where that is configured.
 
     Raises RequestError 401, the same for every reason; the log has the reason, of the first few in a minute.
     """
+    context = connection.context
     if token is None and context.settings.auth.anonymous:
         return ANONYMOUS
     try:
         return context.verifier.verify(token or "")
     except Unauthorized as refusal:
         context.events.count("token_refusals", reason="missing" if token is None else refusal.reason)
-        context.events.log("warning", "token_refused", reason=str(refusal))  # limited: strangers could fill the disk
+        connection.log("warning", "token_refused", reason=str(refusal), address=connection.stream.peer)
         raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
 
 
@@ -47,7 +48,7 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
     try:
         await connection.let_in()
     except Crowded as crowd:
-        context.events.count("refusals", reason="crowd")
+        connection.refused("crowd")
         raise RequestError(ErrorCode.UNAVAILABLE, str(crowd), retry_after_s=crowd.retry_after_s) from None
     record = await _resume(context, request, identity)
     if context.hub.revocations.covers(identity, context.clock.unix_s()):  # since it was shown
@@ -60,7 +61,9 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         end=connection.end,
         since_ms=connection.opened_ms,
         identity=identity,
+        connection=connection.id,
     )
+    connection.log("debug", "connection_connected", user=identity.user, resumed=record is not None)
     if record is not None:
         subscriber.restoring, subscriber.acknowledged = dict(record.positions), record.acknowledged
     connection.enter(identity, subscriber)

@@ -1,8 +1,9 @@
 """One client as a node holds it: its socket, its outbox, its deadlines, and the reason it ends. `life` is its story."""
 
 import itertools
+import secrets
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trio
 
@@ -26,6 +27,7 @@ WRITE_DEADLINE_S = 10.0
 SMALL_REPLY_BYTES = 4096
 """Replies up to this are queued at once, whoever does not read them: those are for the queue's bound."""
 
+_PROCESS = secrets.token_hex(2)
 _numbers = itertools.count(1)
 
 
@@ -75,6 +77,20 @@ class Connection:
         self.limits = RequestLimits(settings.limits.messages, context.clock.monotonic_s())
         self._is_let_in = False
         self._opened_bytes = 0
+
+    @property
+    def id(self) -> str:
+        """What every line of the log calls it by: short, and hardly ever the same in another process or life."""
+        return f"{_PROCESS}-{self.number}"
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Write a line about this connection."""
+        self.context.events.log(level, event, connection=self.id, **fields)
+
+    def refused(self, reason: str) -> None:
+        """Note that it is refused before it was served."""
+        self.context.events.count("refusals", reason=reason)
+        self.log("info", "connection_refused", reason=reason, address=self.stream.peer)
 
     # --- its state ----------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ async def _connect(connection: Connection, request: Connect) -> None:
     if connection.subscriber is not None:
         raise RequestError(ErrorCode.CONFLICT, "already connected")
     try:
-        identity = authenticate(connection.context, request.token)
+        identity = authenticate(connection, request.token)
     except RequestError:
         connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")
         raise
@@ -198,7 +198,7 @@ async def _call(connection: Connection, request: Call) -> None:  # noqa: ARG001 
 
 
 async def _refresh(connection: Connection, request: Refresh) -> Refreshed:
-    identity = authenticate(connection.context, request.token)
+    identity = authenticate(connection, request.token)
     if identity.user != _identity(connection).user:
         raise RequestError(ErrorCode.FORBIDDEN, "the token is another user's")
     connection.identity = identity

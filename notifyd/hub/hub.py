@@ -169,17 +169,17 @@ class Hub:
         try:
             if not subscriber.replaced:
                 self.sessions.forget(subscriber)
-                await self._save(record)
+                await self._save(record, subscriber.connection)
         finally:
             successor = self.registry.subscribers.get(subscriber.session, subscriber)
             await self._leave_all(subscriber, topics - (set() if successor is subscriber else _present_in(successor)))
 
-    async def _save(self, record: SessionRecord) -> None:
+    async def _save(self, record: SessionRecord, connection: str) -> None:
         if record.positions:
             try:
                 await self.broker.save_session(record, self._settings.sessions.ttl_s)
             except BrokerUnavailable as failure:
-                self._events.log("warning", "session_not_saved", error=str(failure))
+                self._events.log("warning", "session_not_saved", connection=connection, error=str(failure))
 
     async def _leave_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         """Leave topics side by side: also cancelled, each is begun, and what is begun the broker makes up for."""

@@ -58,7 +58,7 @@ class WebSocketServer:
             head = await _read_head(stream)
             return await self._upgrade(connection, head)
         except HeadError as refusal:
-            self._context.events.count("refusals", reason=refusal.reason)
+            connection.refused(refusal.reason)
             await send_all(stream, refusal.response())
             return None
 
@@ -68,7 +68,7 @@ class WebSocketServer:
             raise HeadError(404, "not_found", f"nothing is served at this path; WebSocket clients connect to {PATH}")
         self._check_origin(head)
         subprotocol = _choose_subprotocol(head)
-        identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(head)
+        identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(connection, head)
         try:
             await connection.let_in()
         except Crowded as crowd:
@@ -102,7 +102,9 @@ class WebSocketServer:
                 403, "forbidden", "this Host is no name of this machine; see auth.origins to allow its pages"
             )
 
-    def _judge_query(self, head: RequestHead) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
+    def _judge_query(
+        self, connection: Connection, head: RequestHead
+    ) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
         """Read credentials, topics, session and heartbeat; who needs to send `connect` gets no identity here."""
         token = _bearer(head)
         if token is None:  # an empty one was presented too, and is refused like any other
@@ -111,7 +113,7 @@ class WebSocketServer:
         if token is None and not named:
             return None, None, ()
         try:
-            identity = authenticate(self._context, token)
+            identity = authenticate(connection, token)
         except RequestError:
             raise HeadError(401, "unauthorized", UNAUTHORIZED, (("WWW-Authenticate", "Bearer"),)) from None
         for topic in named:

@@ -31,6 +31,10 @@ Algorithm: TypeAlias = Literal[
 """The signature algorithms of tokens (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
 
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "text"]
+
+
 class Overflow(StrEnum):
     """What becomes of a subscriber whose unsent messages fill its queue."""
 
@@ -193,6 +197,13 @@ class TopicPolicy(_Section, frozen=True, kw_only=True):
     subscribe: Access = Access.TOKEN
 
 
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """`[log]`: the least level that is logged, and how: "auto" is text for a terminal and JSON for anything else."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "auto"
+
+
 class DebugSettings(_Section, frozen=True, kw_only=True):
     """`[debug]`: `echo` serves `/echo` on the WebSocket listener, for conformance suites."""
 
@@ -214,6 +225,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
     topics: tuple[TopicPolicy, ...] = ()
+    log: LogSettings = LogSettings()
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import trio
 
 from notifyd.clock import Clock
+from notifyd.settings import LogFormat
 from notifyd.telemetry.catalogue import Series
 from notifyd.telemetry.exposition import write_exposition
 from notifyd.telemetry.log import LEVELS, Log
@@ -19,21 +20,28 @@ _CLOCK = Clock(monotonic_s=time.monotonic)
 """Not Trio's: there are lines to write before it runs and after."""
 
 _LIMITED_LEVELS = frozenset({"warning", "error"})
-_KIND_FIELDS = ("service", "place", "kind", "listener")
+_KIND_FIELDS = ("service", "place", "kind", "listener", "reason")
 """Fields from fixed sets that tell two lines of the same event apart."""
 
 
 class Telemetry:
     """Counts, gauges and log lines of one node.
 
-    `level` is the least level written to `stream` (standard error by default): for a person when it is a terminal, as
-    JSON otherwise. Repeats of a warning or error are left out after the first few in a minute; the next line that is
-    written carries how many, in the field `left_out`.
+    `level` is the least level written to `stream` (standard error by default); `form` is "text" for a person, "json",
+    or "auto": text where the stream is a terminal. Repeats of a warning or error, and of any line about a connection,
+    are left out after the first few in a minute; the next one that is written carries how many, in `left_out`.
     """
 
-    def __init__(self, level: str = "info", *, stream: TextIO | None = None, clock: Clock = _CLOCK) -> None:
+    def __init__(
+        self,
+        level: str = "info",
+        *,
+        form: LogFormat = "auto",
+        stream: TextIO | None = None,
+        clock: Clock = _CLOCK,
+    ) -> None:
         self._clock = clock
-        self._log = Log(level, stream or sys.stderr, unix_s=self._clock.unix_s)
+        self._log = Log(level, form, stream or sys.stderr, unix_s=self._clock.unix_s)
         self._metrics = Metrics()
         self._repeats = Repeats()
         self.show("workers", lambda: {("answering",): 1})
@@ -53,7 +61,7 @@ class Telemetry:
         level = level if level in LEVELS else "error"
         if not self._log.writes(level):
             return
-        if level in _LIMITED_LEVELS:
+        if level in _LIMITED_LEVELS or (level == "info" and "connection" in fields):
             kind = (event, *(str(fields[field]) for field in _KIND_FIELDS if field in fields))
             left_out = self._repeats.admit(kind, self._clock.monotonic_s())
             if left_out is None:
@@ -63,6 +71,14 @@ class Telemetry:
                 fields["left_out"] = left_out
         self._log.write(level, event, fields)
         self.count("log_lines", level=level)
+
+    def set_level(self, level: str) -> None:
+        """Write lines of at least this level from now on."""
+        self._log.set_level(level)
+
+    def set_format(self, form: LogFormat) -> None:
+        """Write lines in this form from now on."""
+        self._log.set_format(form)
 
     def show(self, name: str, value: Shown) -> None:
         """Ask `value` for a gauge, or for a counter that somebody else counts, whenever it is read.

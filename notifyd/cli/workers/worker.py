@@ -24,7 +24,7 @@ from notifyd.cli.workers.channel import (
 )
 from notifyd.errors import ConfigurationError, NotifydError, first_of
 from notifyd.node import Node, open_node
-from notifyd.settings import Settings
+from notifyd.settings import LogFormat, Settings
 from notifyd.telemetry import Telemetry
 from notifyd.telemetry.exposition import write_exposition
 from notifyd.telemetry.snapshot import NOTHING, Snapshot
@@ -68,7 +68,8 @@ class Worker:
     def __init__(self, channel: Channel[Order], start: Start) -> None:
         self._channel = channel
         self._settings: Settings = pickle.loads(start.settings)
-        self._telemetry = WorkerTelemetry(start.level, self._settings.node.name, self._ask_figures)
+        settings = self._settings
+        self._telemetry = WorkerTelemetry(start.level, settings.log.format, settings.node.name, self._ask_figures)
         self._node: Node | None = None
         self._figures = NOTHING
         self._told = trio.Event()
@@ -158,8 +159,8 @@ class WorkerTelemetry(Telemetry):
     `ask_figures` returns these, or raises RequestError.
     """
 
-    def __init__(self, level: str, node: str, ask_figures: Callable[[], Awaitable[Snapshot]]) -> None:
-        super().__init__(level)
+    def __init__(self, level: str, form: LogFormat, node: str, ask_figures: Callable[[], Awaitable[Snapshot]]) -> None:
+        super().__init__(level, form=form)
         self._node = node
         self._ask_figures = ask_figures
 
