@@ -27,7 +27,7 @@ WITHHELD = "(withheld)"
 _NAMES = r"(?:token|secret|password|passwd|authorization|cookie|api[_-]?keys?|session)"
 
 _SECRETS_IN_TEXT = (
-    (re.compile(r"\beyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?"), WITHHELD),  # a JSON Web Token, whatever stands around it
+    (re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?"), WITHHELD),  # a JSON Web Token, whatever stands around it
     (re.compile(r"(?i)\b(bearer|basic)\s+(?!\(withheld)[^\s\"',;]+"), rf"\1 {WITHHELD}"),
     (re.compile(rf"(?i)({_NAMES}\s*=\s*[\"']?)(?!\(withheld)[^\s&\"',;}}]+"), rf"\1{WITHHELD}"),
     (re.compile(rf"(?i)({_NAMES}[\"']\s*:\s*[\"']?)(?!\(withheld)[^\s&\"',;}}]+"), rf"\1{WITHHELD}"),
