@@ -17,7 +17,8 @@ class Identity:
     """Who a client is and what its token allows.
 
     `user` is "" for an anonymous client. `expires_s` and `issued_s` are Unix time, None where nothing expires or the
-    token does not say. `topics` are subscribed when the client connects.
+    token does not say. `topics` are subscribed when the client connects. An `operator` may watch the node itself;
+    `api_key` is the digest of the key that proved it, None where being on the node's own machine did.
     """
 
     user: str
@@ -28,6 +29,8 @@ class Identity:
     expires_s: float | None = None
     token_id: str | None = None
     issued_s: float | None = None
+    operator: bool = False
+    api_key: bytes | None = None
 
 
 ANONYMOUS = Identity(user="", anonymous=True)

@@ -47,6 +47,7 @@ class Connection:
         "context",
         "ending",
         "identity",
+        "is_local",
         "limits",
         "number",
         "nursery",
@@ -71,6 +72,7 @@ class Connection:
         self.opened_ms = context.clock.unix_ms()
         self.ending: Ending | None = None
         self.scheduled_s = inf
+        self.is_local = False
         self.identity: Identity | None = None
         self.subscriber: Subscriber | None = None
         self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)

@@ -32,6 +32,9 @@ PATH = "/ws"
 ECHO_PATH = "/echo"
 HEAD_RECEIVE_BYTES = 4096
 
+FORWARDING_HEADERS = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
+"""A request with one of these comes from a proxy, wherever its client is (RFC 7239; RFC 9110 section 7.6.3)."""
+
 WEBSOCKET_REFUSAL = response(503, "unavailable", "the connection limit is reached", (("Retry-After", "5"),))
 """What a client over the connection limit gets before its connection is closed."""
 
@@ -68,6 +71,7 @@ class WebSocketServer:
             raise HeadError(404, "not_found", f"nothing is served at this path; WebSocket clients connect to {PATH}")
         self._check_origin(head)
         subprotocol = _choose_subprotocol(head)
+        connection.is_local = self._is_local(connection.stream.peer, head)
         identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(connection, head)
         try:
             await connection.let_in()
@@ -101,6 +105,19 @@ class WebSocketServer:
             raise HeadError(
                 403, "forbidden", "this Host is no name of this machine; see auth.origins to allow its pages"
             )
+
+    def _is_local(self, peer: str, head: RequestHead) -> bool:
+        """Whether nobody but this machine speaks here: no proxy for others, and no page but this machine's own.
+
+        A page from elsewhere may be allowed to connect (auth.origins), but not to watch the node.
+        """
+        listen = self._context.settings.listen.websocket
+        if listen is None or not listen.is_loopback or not _is_loopback(peer):
+            return False
+        if FORWARDING_HEADERS & head.headers.keys():
+            return False
+        is_own_page = OriginPolicy(None, self._own_ports).allows_headers(head.origins, head.host, self._tls is not None)
+        return is_own_page and Address(host_name(head.host), 0).is_loopback
 
     def _judge_query(
         self, connection: Connection, head: RequestHead
@@ -178,6 +195,13 @@ def _bearer(head: RequestHead) -> str | None:
     if len(head.authorization) > 1 or scheme.lower() != "bearer":
         raise HeadError(401, "unauthorized", UNAUTHORIZED, (("WWW-Authenticate", "Bearer"),))
     return token.strip()
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        return Address.parse(peer).is_loopback
+    except ValueError:  # no address of the network: a Unix socket's, or a test's
+        return False
 
 
 def _only(head: RequestHead, name: str) -> str | None:

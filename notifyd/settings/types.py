@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from notifyd.settings.values import Address, Bytes, Seconds, Secret, Url
 from protocol.codec import DEFAULT_PAYLOAD_LIMIT_BYTES
-from protocol.topics import Pattern
+from protocol.topics import Pattern, is_reserved
 
 MAX_HISTORY = 1_000_000
 """Messages kept of one topic: more is a database's work, and a typing error here would fill the memory."""
@@ -212,6 +212,10 @@ class DebugSettings(_Section, frozen=True, kw_only=True):
 
 _CATCH_ALL = TopicPolicy(match=Pattern("**"))
 _OPEN_CATCH_ALL = TopicPolicy(match=Pattern("**"), publish=Access.ANYONE, subscribe=Access.ANYONE)
+_RESERVED = TopicPolicy(
+    match=Pattern("**"), history=0, presence=False, overflow=Overflow.DROP_OLDEST, publish=Access.SERVICE
+)
+"""Of what the server says about itself (`$…`): the newest counts, and nobody is disconnected for reading slowly."""
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -229,7 +233,12 @@ class Settings(_Section, frozen=True, kw_only=True):
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:
-        """Return the first entry whose pattern matches the topic, else the implied catch-all."""
+        """Return the first entry whose pattern matches the topic, else the implied catch-all.
+
+        Reserved topics (`$…`) have a policy of their own, whatever is configured.
+        """
+        if is_reserved(topic):
+            return _RESERVED
         for policy in self.topics:
             if policy.match.matches(topic):
                 return policy
