@@ -18,6 +18,7 @@ from notifyd.clock import Clock
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.connection.drain import drain
 from notifyd.events import Events
+from notifyd.figures.publisher import FigurePublisher
 from notifyd.hub.hub import Hub
 from notifyd.listeners import device, websocket
 from notifyd.listeners.accept import ClientListener
@@ -188,6 +189,16 @@ class Node:
         self._http = http
         self._own_ports.add(http.address.port)
 
+    def figures(self) -> FigurePublisher:
+        """Return the service that says once a second how this node is."""
+        return FigurePublisher(
+            self.context,
+            self.telemetry,
+            tree=self._root.snapshot,
+            problems=self.problems,
+            is_draining=lambda: self.draining,
+        )
+
     @property
     def websocket_url(self) -> str | None:
         """The URL for WebSocket clients on this machine; None when that listener is off."""
@@ -237,6 +248,7 @@ async def open_node(
             await core.start("sessions", hub.sessions.run, core=True)
             await node.start_clients(listeners)
             await node.start_http(listeners)
+            await core.start("figures", node.figures().run)
             yield node
 
 

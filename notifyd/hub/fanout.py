@@ -15,6 +15,7 @@ from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import JoinedFrames, Outbox
 from notifyd.hub.registry import Registry, Topic
+from notifyd.hub.topic_counts import TopicCounts
 from notifyd.hub.traffic import FORMS, Traffic
 from notifyd.model import Notification
 from protocol.position import Position
@@ -26,11 +27,14 @@ class Fanout:
     A core service: `run` sends what `deliver` queued. No method but `run` is a checkpoint.
     """
 
-    def __init__(self, registry: Registry, traffic: Traffic, events: Events, clock: Clock) -> None:
+    def __init__(
+        self, registry: Registry, traffic: Traffic, topic_counts: TopicCounts, events: Events, clock: Clock
+    ) -> None:
         self._registry = registry
         self._traffic = traffic
         self._events = events
         self._clock = clock
+        self._topic_counts = topic_counts
         self._touched: dict[Outbox, object] = {}
         self._queued: list[tuple[Notification, int]] = []
         self._queued_since_s = 0.0
@@ -49,6 +53,8 @@ class Fanout:
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
             count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
             self._queued.append((notification, count))
+            if self._topic_counts.is_counted:
+                self._topic_counts.deliver(topic.name, count, topic.position)
 
     def lose(self, loss: Loss) -> None:
         """Tell a topic's subscribers which offsets will not come; they go on behind them."""

@@ -4,7 +4,7 @@ Permissions and rate limits are decided before the hub is asked.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -20,7 +20,9 @@ from notifyd.hub.interest import Interest
 from notifyd.hub.live_sessions import LiveSessions
 from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
+from notifyd.hub.topic_counts import TopicCounts
 from notifyd.hub.traffic import Traffic
+from notifyd.hub.watches import Watches
 from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
 from protocol.errors import CloseCode, ErrorCode, RequestError
@@ -43,7 +45,9 @@ class Hub:
         self.revocations = Revocations()
         self.registry = Registry(settings.policy_for)
         self.traffic = Traffic()
-        self.fanout = Fanout(self.registry, self.traffic, events, clock)
+        self.topic_counts = TopicCounts()
+        self.watches = Watches(self.registry, clock.monotonic_s)
+        self.fanout = Fanout(self.registry, self.traffic, self.topic_counts, events, clock)
         self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
         self.recovery = Recovery(self.registry, self.broker, self.interest, self.traffic, events)
@@ -67,7 +71,10 @@ class Hub:
     ) -> Accepted:
         """Accept a message and hand it to every subscriber; see Broker.publish. `data` must have been checked."""
         retention = retention_of(self._settings.policy_for(topic))
-        return await self.broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        accepted = await self.broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        if self.topic_counts.is_counted:
+            self.topic_counts.publish(topic, accepted)
+        return accepted
 
     async def history(self, topic: str, since: Since, limit: int) -> Page:
         """Read kept messages after `since`; a position that cannot be continued reads what is still kept after it."""
@@ -238,6 +245,10 @@ class Hub:
         if subscriber is not None:
             subscriber.end(CloseCode.FORBIDDEN, "disconnected by an operator")
         return subscriber is not None
+
+    def watched_elsewhere(self, topics: Collection[str]) -> None:
+        """Take note that clients of another node watch what this one says on demand."""
+        self.watches.hear(topics)
 
     def revoke_here(self, revocation: Revocation) -> None:
         """Refuse tokens from now on, and end the connections of those who hold one."""

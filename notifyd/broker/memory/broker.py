@@ -1,6 +1,6 @@
 """The embedded broker: everything in this process's memory, gone with it, and no set-up."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import trio
@@ -180,6 +180,9 @@ class MemoryBroker:
     async def end_session(self, session: SessionId) -> bool:  # noqa: ARG002 - there is no other node
         """Tell that no other node has it."""
         return False
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        """Do nothing: there is no other node."""
 
     async def revoke(self, revocation: Revocation) -> None:
         """Let this node, the only one, refuse it; the receiver remembers."""

@@ -6,7 +6,7 @@ node that subscribed (`subscriber`), is put in order (`ordering`) and handed to 
 
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -103,6 +103,7 @@ class RedisBroker:
         self._sequence = itertools.count(1)
         self._local_keys = Keys(LOCAL_KEYS)
         self._control.handlers["revoke"] = self._revoke_here
+        self._control.handlers["watched"] = self._watched_elsewhere
         self._topics: dict[str, str] = {}
         self._received_s: dict[int, float] = {}
 
@@ -287,6 +288,13 @@ class RedisBroker:
         self._receiver.revoke_here(revocation)
         await self._revocations.add(revocation)
         await self._control.tell(None, {"op": "revoke", "revocation": msgspec.to_builtins(revocation)})
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        """Tell every other node what this one's clients watch; see Broker."""
+        await self._control.tell(None, {"op": "watched", "topics": sorted(topics)})
+
+    def _watched_elsewhere(self, message: dict[str, Any]) -> None:
+        self._receiver.watched_elsewhere(msgspec.convert(message["topics"], list[str]))
 
     def _revoke_here(self, message: dict[str, Any]) -> None:
         self._receiver.revoke_here(msgspec.convert(message["revocation"], Revocation))

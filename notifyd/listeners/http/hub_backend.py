@@ -95,7 +95,7 @@ class HubBackend:
             for connection in self._context.connections
             if connection.subscriber is not None and user in (None, connection.subscriber.user)
         )
-        listed = [_describe(connection) for connection in islice(matching, limit + 1)]
+        listed = [describe_connection(connection) for connection in islice(matching, limit + 1)]
         return listed[:limit], len(listed) > limit
 
     async def disconnect(self, session: str) -> bool:
@@ -112,7 +112,8 @@ class HubBackend:
         return self._hub.revocations.in_force(self._context.clock.unix_s())
 
 
-def _describe(connection: Connection) -> ConnectionInfo:
+def describe_connection(connection: Connection) -> ConnectionInfo:
+    """Describe a connected client, as `GET /v1/connections` does."""
     subscriber = connection.subscriber
     assert subscriber is not None
     liveness = connection.watch.liveness
