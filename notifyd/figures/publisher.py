@@ -13,13 +13,13 @@ import trio
 from notifyd.connection.context import Context
 from notifyd.errors import BrokerUnavailable
 from notifyd.figures.messages import NodeConnections, NodeFigures, NodeState, NodeTopics, NodeTree, WatchedConnection
-from notifyd.figures.readings import Counts, Readings, Standing
+from notifyd.figures.readings import Condition, Counts, Readings
 from notifyd.figures.topics import BusiestTopics
 from notifyd.hub.watches import CONNECTIONS_TOPIC, FIGURES_TOPIC, TOPICS_TOPIC, TREE_TOPIC
 from notifyd.listeners.http.hub_backend import describe_connection
 from notifyd.supervision import TreeNode
 
-PERIOD_S = 1.0
+SPEAK_S = 1.0
 
 PATIENCE_S = 0.5
 """A node that cannot tell for so long what its problems are has one."""
@@ -56,27 +56,27 @@ class FigurePublisher:
         self._round_trip_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Publish every `PERIOD_S`, until cancelled; what comes too late for its turn is left out."""
+        """Publish every `SPEAK_S`, until cancelled; what comes too late for its turn is left out."""
         readings = Readings(self._context, self._counts, self._tree)
         task_status.started()
         due_s = trio.current_time()
         while True:
-            due_s = max(due_s + PERIOD_S, trio.current_time())
+            due_s = max(due_s + SPEAK_S, trio.current_time())
             await trio.sleep_until(due_s)
             lag_s = trio.current_time() - due_s
-            await self._publish_figures(readings.read(await self._standing(lag_s)))
+            await self._publish_figures(readings.read(await self._condition(lag_s)))
             await self._tell_watched()
             await self._publish_watched()
 
     def _history_of(self, topic: str) -> int:
         return self._context.settings.policy_for(topic).history
 
-    async def _standing(self, lag_s: float) -> Standing:
+    async def _condition(self, lag_s: float) -> Condition:
         problems = [f"the broker has not answered for {PATIENCE_S:g} s"]
         with trio.move_on_after(PATIENCE_S):
             problems = await self._problems()
         state: NodeState = "draining" if self._is_draining() else "degraded" if problems else "serving"
-        return Standing(state, problems, lag_s, self._round_trip_s)
+        return Condition(state, problems, lag_s, self._round_trip_s)
 
     async def _publish_figures(self, figures: NodeFigures) -> None:
         """Publish them; how long that takes through a shared broker is its round trip."""

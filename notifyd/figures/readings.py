@@ -38,7 +38,7 @@ class Counts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Condition:
     """What a node was found to be when it was asked; `round_trip_s` is to the broker and back."""
 
     state: NodeState
@@ -59,7 +59,7 @@ class Readings:
         self._read_s = context.clock.monotonic_s()
         self._last: Mapping[str, float] = self._totals()
 
-    def read(self, standing: Standing) -> NodeFigures:
+    def read(self, condition: Condition) -> NodeFigures:
         """Read everything now."""
         context, registry = self._context, self._context.hub.registry
         rates = self._rates()
@@ -69,8 +69,8 @@ class Readings:
             version=__version__,
             started=self._started_ms,
             time=context.clock.unix_ms(),
-            state=standing.state,
-            problems=standing.problems,
+            state=condition.state,
+            problems=condition.problems,
             connections=clients,
             sessions=len(registry.subscribers),
             topics=len(registry.topics),
@@ -80,10 +80,10 @@ class Readings:
             latency_ms=Latency(*map(_to_ms, self._counts.quantiles("delivery_latency_seconds", SHARES))),
             queue_bytes=queue_bytes,
             errors={name: int(self._counts.total(name)) for name in ERRORS},
-            loop_lag_ms=round(standing.lag_s * 1000, 3),
+            loop_lag_ms=round(condition.lag_s * 1000, 3),
             cpu_percent=round(self._cpu.percent(), 1),
             memory_bytes=resident_bytes(),
-            broker=self._broker(standing),
+            broker=self._broker(condition),
         )
 
     def _totals(self) -> dict[str, float]:
@@ -116,12 +116,12 @@ class Readings:
         device = ByEncoding(by_form[Form.DEVICE_JSON], by_form[Form.DEVICE_MSGPACK])
         return Clients(websocket, device), subscriptions, queue_bytes
 
-    def _broker(self, standing: Standing) -> BrokerFigures:
+    def _broker(self, condition: Condition) -> BrokerFigures:
         states = {branch.name: branch.state.value for branch in self._tree().children}
         return BrokerFigures(
             "redis" if self._context.hub.broker.is_shared else "memory",
             states["broker"],
-            _to_ms(standing.round_trip_s),
+            _to_ms(condition.round_trip_s),
         )
 
 

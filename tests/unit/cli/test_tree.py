@@ -9,7 +9,7 @@ import trio
 import typer
 from rich.console import Console
 
-from notifyd.cli.tree import describe_duration, fetch_tree, render, tree
+from notifyd.cli.tree import fetch_tree, render, tree
 from notifyd.errors import NotifydError
 from notifyd.supervision import TreeNode
 from protocol.connecting import ConnectionState
@@ -73,22 +73,6 @@ def test_states_are_coloured_on_a_terminal() -> None:
     Console(file=screen, width=200, force_terminal=True, color_system="standard").print(render(TREE, NOW_MS))
     assert "\x1b[1;31munavailable" in screen.getvalue()
     assert "\x1b[32mconnected" in screen.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("duration_ms", "told"),
-    [
-        (-5, "0s"),
-        (999, "0s"),
-        (59_999, "59s"),
-        (60_000, "1m 0s"),
-        (3_600_000, "1h 0m"),
-        (90_000_000, "1d 1h"),
-        (864_000_000, "10d 0h"),
-    ],
-)
-def test_durations(duration_ms: int, told: str) -> None:
-    assert describe_duration(duration_ms) == told
 
 
 async def test_nothing_listens() -> None:
