@@ -197,6 +197,7 @@ class Node:
             tree=self._root.snapshot,
             problems=self.problems,
             is_draining=lambda: self.draining,
+            loop_lag_s=lambda: self.lag.recent_s,
         )
 
     @property

@@ -21,7 +21,6 @@ from protocol.position import Position
 UNAUTHORIZED = "the token is missing or not accepted"
 """One answer for every bad token, so that nobody learns from it what was wrong."""
 
-
 OPERATOR = "$operator"
 """The user that everybody is who shows an API key: what begins with `$` is the server's."""
 

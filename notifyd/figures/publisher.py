@@ -33,7 +33,8 @@ class FigurePublisher:
     """Publishes what a node says about itself. `run` is a service.
 
     `counts` is what the node counted, `tree` takes a picture of its supervision tree, `problems` asks what keeps it
-    from serving, and `is_draining` says whether it lets its clients go.
+    from serving, `is_draining` says whether it lets its clients go, and `loop_lag_s` how long a round of the event loop
+    took lately.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class FigurePublisher:
         tree: Callable[[], TreeNode],
         problems: Callable[[], Awaitable[list[str]]],
         is_draining: Callable[[], bool],
+        loop_lag_s: Callable[[], float],
     ) -> None:
         self._context = context
         self._hub = context.hub
@@ -51,6 +53,7 @@ class FigurePublisher:
         self._tree = tree
         self._problems = problems
         self._is_draining = is_draining
+        self._loop_lag_s = loop_lag_s
         self._topics = BusiestTopics(context.hub.registry, self._history_of)
         self._counted_s = 0.0
         self._round_trip_s: float | None = None
@@ -63,20 +66,19 @@ class FigurePublisher:
         while True:
             due_s = max(due_s + SPEAK_S, trio.current_time())
             await trio.sleep_until(due_s)
-            lag_s = trio.current_time() - due_s
-            await self._publish_figures(readings.read(await self._condition(lag_s)))
+            await self._publish_figures(readings.read(await self._condition()))
             await self._tell_watched()
             await self._publish_watched()
 
     def _history_of(self, topic: str) -> int:
         return self._context.settings.policy_for(topic).history
 
-    async def _condition(self, lag_s: float) -> Condition:
+    async def _condition(self) -> Condition:
         problems = [f"the broker has not answered for {PATIENCE_S:g} s"]
         with trio.move_on_after(PATIENCE_S):
             problems = await self._problems()
         state: NodeState = "draining" if self._is_draining() else "degraded" if problems else "serving"
-        return Condition(state, problems, lag_s, self._round_trip_s)
+        return Condition(state, problems, self._loop_lag_s(), self._round_trip_s)
 
     async def _publish_figures(self, figures: NodeFigures) -> None:
         """Publish them; how long that takes through a shared broker is its round trip."""

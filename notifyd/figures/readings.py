@@ -17,7 +17,9 @@ ERRORS = (
     "heartbeats_lost",
     "malformed_arrivals",
     "overflows",
+    "permission_refusals",
     "rate_limited",
+    "redis_connections_lost",
     "refusals",
     "service_restarts",
     "token_refusals",
@@ -39,7 +41,7 @@ class Counts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a node was found to be when it was asked; `round_trip_s` is to the broker and back."""
+    """What a node was found to be; `lag_s` is of its event loop, `round_trip_s` to the broker and back."""
 
     state: NodeState
     problems: list[str]
@@ -76,7 +78,7 @@ class Readings:
             topics=len(registry.topics),
             subscriptions=subscriptions,
             messages=Flow(rates["messages_published"], rates["messages_delivered"]),
-            bytes=Flow(0.0, 0.0),
+            bytes=Flow(rates["received_bytes"], rates["sent_bytes"]),
             latency_ms=Latency(*map(_to_ms, self._counts.quantiles("delivery_latency_seconds", SHARES))),
             queue_bytes=queue_bytes,
             errors={name: int(self._counts.total(name)) for name in ERRORS},
@@ -87,7 +89,7 @@ class Readings:
         )
 
     def _totals(self) -> dict[str, float]:
-        names = ("messages_published", "messages_delivered")
+        names = ("messages_published", "messages_delivered", "received_bytes", "sent_bytes")
         return {name: self._counts.total(name) for name in names}
 
     def _rates(self) -> dict[str, float]:

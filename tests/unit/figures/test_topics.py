@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from notifyd.broker.base import Accepted
 from notifyd.figures.topics import MOST_TOPICS, REMEMBERED_TOPICS, BusiestTopics
 from notifyd.hub.registry import Registry
-from notifyd.hub.traffic import Traffic
+from notifyd.hub.topic_counts import TopicCounts
 from notifyd.settings import Settings
 from protocol.position import Position
 
@@ -21,9 +21,9 @@ def choice() -> BusiestTopics:
     return BusiestTopics(Registry(Settings().policy_for), len)
 
 
-def traffic_of(counts: dict[str, tuple[int, int]], offset: int | None = 1) -> Traffic:
+def traffic_of(counts: dict[str, tuple[int, int]], offset: int | None = 1) -> TopicCounts:
     position = None if offset is None else Position("e", offset)
-    traffic = Traffic()
+    traffic = TopicCounts()
     for topic, (published, delivered) in counts.items():
         for _ in range(published):
             traffic.publish(topic, Accepted(position))
@@ -51,7 +51,7 @@ def test_a_topic_that_fell_silent_stays_as_long_as_it_has_positions() -> None:
 
 
 def test_a_key_that_is_known_is_no_message_more() -> None:
-    traffic = Traffic()
+    traffic = TopicCounts()
     traffic.publish("a:b", Accepted(Position("e", 1)))
     traffic.publish("a:b", Accepted(Position("e", 1), repeated=True))
     assert traffic.take()["a:b"].published == 1
