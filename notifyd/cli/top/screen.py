@@ -106,6 +106,7 @@ class Picture:
         board = self._board
         nodes = f"{len(rows)} node{'s'[: len(rows) != 1]}"
         head = [Text.assemble(("notifyd top", "bold"), f"   {board.url}   {nodes}   ", ("q ends", "dim"))]
+        head[0].no_wrap, head[0].overflow = True, "ellipsis"
         if board.state is not ConnectionState.CONNECTED:
             why = f": {printable(board.problem)}" if board.problem else ""
             head.append(Text(f" NOT CONNECTED, {board.state.value}{why}. What follows is old. ", BAD))
