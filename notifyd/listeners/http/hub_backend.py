@@ -17,7 +17,7 @@ from protocol.errors import ErrorCode, RequestError
 from protocol.framing import Encoding
 from protocol.messages import NO_REQUEST_ID, HistoryReply, Member
 from protocol.position import Position
-from protocol.topics import Pattern
+from protocol.topics import Pattern, is_reserved
 
 
 class HubBackend:
@@ -56,10 +56,10 @@ class HubBackend:
         return results
 
     async def topics(self, pattern: Pattern | None, limit: int) -> tuple[list[TopicInfo], bool]:
-        """List topics by name."""
+        """List topics by name, without those of the server (`$…`)."""
         here = self._hub.registry.topics
         known = await self._hub.broker.topics()
-        names = sorted({*known, *here})
+        names = sorted(name for name in {*known, *here} if not is_reserved(name))
         matching = [name for name in names if pattern is None or pattern.matches(name)]
         listed = []
         for name in matching[:limit]:

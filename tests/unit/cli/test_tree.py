@@ -9,7 +9,7 @@ import trio
 import typer
 from rich.console import Console
 
-from notifyd.cli.tree import fetch_tree, render, tree
+from notifyd.cli.tree import fetch_tree, render, render_watched, tree
 from notifyd.errors import NotifydError
 from notifyd.supervision import TreeNode
 from protocol.connecting import ConnectionState
@@ -53,6 +53,14 @@ async def test_it_asks_with_the_key_and_prints_json(server: Server, capsys: pyte
     assert asked.startswith(b"GET /v1/tree HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer the key\r\n" in asked
     assert msgspec.json.decode(capsys.readouterr().out, type=TreeNode) == TREE
+
+
+def test_a_tree_that_is_old_says_so_above_all() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(render_watched(TREE, "http://n1:7502", "no node\x1b[2J answers"))
+    head, root, *_ = screen.getvalue().splitlines()
+    assert head == " NO ANSWER: no node?[2J answers "
+    assert root.startswith("node unavailable")
 
 
 async def test_it_draws_the_tree(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

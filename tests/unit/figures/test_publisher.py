@@ -15,6 +15,7 @@ from notifyd.figures.messages import NodeConnections, NodeFigures, NodeTopics, N
 from notifyd.figures.publisher import MOST_CONNECTIONS, MOST_TOPICS_EACH, PATIENCE_S, FigurePublisher
 from notifyd.figures.readings import ERRORS
 from notifyd.hub.watches import CONNECTIONS_TOPIC, FIGURES_TOPIC, HOLD_S, ON_DEMAND, RENEW_S, TOPICS_TOPIC, TREE_TOPIC
+from notifyd.listeners.http.hub_backend import HubBackend
 from notifyd.settings import Settings
 from notifyd.supervision import TreeNode
 from notifyd.telemetry.catalogue import COUNTERS
@@ -199,6 +200,13 @@ class TestFigures:
             page = await watcher.ask("history", topic=FIGURES_TOPIC)
             assert (page["messages"], page["more"]) == ([], False)
             assert (await watcher.ask("presence", topic=FIGURES_TOPIC))["members"] == []
+
+    async def test_they_are_no_topics_of_the_http_side(self, autojump_clock: MockClock) -> None:
+        async with speaking() as spoken:
+            await spoken.watcher("a:b", *ON_DEMAND, FIGURES_TOPIC)
+            backend = HubBackend(spoken.node.context, tree=lambda: TREE, metrics=lambda: b"", problems=spoken._problems)
+            listed, more = await backend.topics(None, 2)
+            assert ([topic.topic for topic in listed], more) == (["a:b"], False)
 
 
 class TestOnDemand:
