@@ -50,7 +50,7 @@ class BrokerFigures(Struct, frozen=True):
     round_trip_ms: float | None
 
 
-class NodeFigures(Struct, frozen=True, kw_only=True):
+class NodeReport(Struct, frozen=True, kw_only=True):
     """How a node is: `$sys:figures`. `started` and `time` are Unix time in ms; spec/system-topics.md has the rest."""
 
     node: str

@@ -12,7 +12,7 @@ import trio
 
 from notifyd.connection.context import Context
 from notifyd.errors import BrokerUnavailable
-from notifyd.figures.messages import NodeConnections, NodeFigures, NodeState, NodeTopics, NodeTree, WatchedConnection
+from notifyd.figures.messages import NodeConnections, NodeReport, NodeState, NodeTopics, NodeTree, WatchedConnection
 from notifyd.figures.readings import Condition, Counts, Readings
 from notifyd.figures.topics import BusiestTopics
 from notifyd.hub.watches import CONNECTIONS_TOPIC, FIGURES_TOPIC, TOPICS_TOPIC, TREE_TOPIC
@@ -80,7 +80,7 @@ class FigurePublisher:
         state: NodeState = "draining" if self._is_draining() else "degraded" if problems else "serving"
         return Condition(state, problems, self._loop_lag_s(), self._round_trip_s)
 
-    async def _publish_figures(self, figures: NodeFigures) -> None:
+    async def _publish_figures(self, figures: NodeReport) -> None:
         """Publish them; how long that takes through a shared broker is its round trip."""
         began_s = trio.current_time()
         went_through = await self._publish(FIGURES_TOPIC, figures)

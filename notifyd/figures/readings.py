@@ -6,7 +6,7 @@ from typing import Protocol
 
 from notifyd import __version__
 from notifyd.connection.context import Context
-from notifyd.figures.messages import BrokerFigures, ByEncoding, Clients, Flow, Latency, NodeFigures, NodeState
+from notifyd.figures.messages import BrokerFigures, ByEncoding, Clients, Flow, Latency, NodeReport, NodeState
 from notifyd.figures.process import CpuMeter, resident_bytes
 from notifyd.supervision import TreeNode
 from protocol.framing import Form
@@ -61,12 +61,12 @@ class Readings:
         self._read_s = context.clock.monotonic_s()
         self._last: Mapping[str, float] = self._totals()
 
-    def read(self, condition: Condition) -> NodeFigures:
+    def read(self, condition: Condition) -> NodeReport:
         """Read everything now."""
         context, registry = self._context, self._context.hub.registry
         rates = self._rates()
         clients, subscriptions, queue_bytes = self._count_clients()
-        return NodeFigures(
+        return NodeReport(
             node=context.settings.node.name,
             version=__version__,
             started=self._started_ms,

@@ -90,6 +90,7 @@ _SERVICES = (
     "device",
     "fanout",
     "feed",
+    "figures",
     "heartbeat",
     "http",
     "interest",

@@ -95,7 +95,7 @@ async def _listen(client: "Client", board: "NodeBoard", nursery: trio.Nursery) -
     """Connect, and let the board have what is said. Raises NotifydError, also where this client is no operator."""
     from notifyd.cli.server_options import wait_connected_once
     from notifyd.client import ConnectionRefused
-    from notifyd.figures.messages import NodeFigures, NodeTopics
+    from notifyd.figures.messages import NodeReport, NodeTopics
     from notifyd.hub.watches import FIGURES_TOPIC, TOPICS_TOPIC
     from protocol.errors import CloseCode
 
@@ -103,7 +103,7 @@ async def _listen(client: "Client", board: "NodeBoard", nursery: trio.Nursery) -
         await wait_connected_once(client, board.url)
     except ConnectionRefused as refusal:
         raise _wants_key(board.url) if refusal.code is CloseCode.UNAUTHORIZED else refusal from None
-    nursery.start_soon(_hear, client, board.url, FIGURES_TOPIC, NodeFigures, board.take_figures)
+    nursery.start_soon(_hear, client, board.url, FIGURES_TOPIC, NodeReport, board.take_figures)
     nursery.start_soon(_hear, client, board.url, TOPICS_TOPIC, NodeTopics, board.take_topics)
     async for state in client.states():
         board.take_state(state, client.problem)

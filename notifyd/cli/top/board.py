@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
-from notifyd.figures.messages import NodeFigures, NodeTopics, TopicFigures
+from notifyd.figures.messages import NodeReport, NodeTopics, TopicFigures
 from protocol.connecting import ConnectionState
 
 SILENT_S = 3.0
@@ -24,7 +24,7 @@ REMEMBERED = 60
 class NodeRow:
     """A node: what it said last and when, its topics, and its messages in and out over the last seconds."""
 
-    figures: NodeFigures
+    figures: NodeReport
     heard_s: float
     topics: list[TopicFigures] = field(default_factory=list)
     incoming: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -53,7 +53,7 @@ class NodeBoard:
         if state is ConnectionState.CONNECTED:
             self.connected.set()
 
-    def take_figures(self, figures: NodeFigures, now_s: float) -> None:
+    def take_figures(self, figures: NodeReport, now_s: float) -> None:
         """Note what a node said about itself."""
         row = self._rows.get(figures.node)
         if row is None:

@@ -17,7 +17,7 @@ from notifyd.cli.keys import keys_at_once, wait_quit
 from notifyd.cli.lines import STDOUT, LineWriter
 from notifyd.cli.text import describe_bytes, describe_duration, describe_number, printable
 from notifyd.cli.top.board import NodeBoard, NodeRow
-from notifyd.figures.messages import ByEncoding, Flow, NodeFigures, TopicFigures
+from notifyd.figures.messages import ByEncoding, Flow, NodeReport, TopicFigures
 from protocol.connecting import ConnectionState
 
 REDRAW_S = 0.5
@@ -190,7 +190,7 @@ def _ms(duration_ms: float | None) -> str:
 
 def _describe_trouble(row: NodeRow, now_s: float) -> list[Text]:
     """Return a line for what a node says is wrong with it, and one for what it counted."""
-    figures: NodeFigures = row.figures
+    figures: NodeReport = row.figures
     lines = []
     name = printable(figures.node)
     if figures.problems and row.silent_s(now_s) is None:

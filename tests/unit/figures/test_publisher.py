@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from notifyd import __version__
 from notifyd.errors import BrokerUnavailable
-from notifyd.figures.messages import NodeConnections, NodeFigures, NodeTopics, NodeTree
+from notifyd.figures.messages import NodeConnections, NodeReport, NodeTopics, NodeTree
 from notifyd.figures.publisher import MOST_CONNECTIONS, MOST_TOPICS_EACH, PATIENCE_S, FigurePublisher
 from notifyd.figures.readings import ERRORS
 from notifyd.hub.watches import CONNECTIONS_TOPIC, FIGURES_TOPIC, HOLD_S, ON_DEMAND, RENEW_S, TOPICS_TOPIC, TREE_TOPIC
@@ -112,8 +112,8 @@ class TestFigures:
             for number in range(10):
                 await device.ask("publish", topic="a:b", data=number)
             began_s = spoken.node.time_s()
-            first = await hear(watcher, FIGURES_TOPIC, NodeFigures)
-            second = await hear(watcher, FIGURES_TOPIC, NodeFigures)
+            first = await hear(watcher, FIGURES_TOPIC, NodeReport)
+            second = await hear(watcher, FIGURES_TOPIC, NodeReport)
             assert spoken.node.time_s() - began_s == pytest.approx(2 - UNTIL_TICK_S, abs=0.01)
             assert (second.time - first.time, first.started) == (1000, int(UNIX_S * 1000))
             assert (first.node, first.version, first.state, first.problems) == ("n1", __version__, "serving", [])
@@ -133,16 +133,16 @@ class TestFigures:
             watcher = await spoken.watcher(FIGURES_TOPIC)
             for _ in range(3):
                 await (await spoken.node.device()).connect(token="no token")
-            first = await hear(watcher, FIGURES_TOPIC, NodeFigures)
+            first = await hear(watcher, FIGURES_TOPIC, NodeReport)
             assert first.errors["token_refusals"] == 3
-            assert (await hear(watcher, FIGURES_TOPIC, NodeFigures)).errors == first.errors
+            assert (await hear(watcher, FIGURES_TOPIC, NodeReport)).errors == first.errors
 
     async def test_the_state_says_what_is_wrong(self, autojump_clock: MockClock) -> None:
         async with speaking() as spoken:
             watcher = await spoken.watcher(FIGURES_TOPIC)
 
             async def state() -> tuple[str, list[str]]:
-                figures = await hear(watcher, FIGURES_TOPIC, NodeFigures)
+                figures = await hear(watcher, FIGURES_TOPIC, NodeReport)
                 return figures.state, figures.problems
 
             assert await state() == ("serving", [])
@@ -157,13 +157,13 @@ class TestFigures:
     async def test_through_a_shared_broker_the_round_trip_is_told(self, autojump_clock: MockClock) -> None:
         async with speaking(shared=True) as spoken:
             watcher = await spoken.watcher(FIGURES_TOPIC)
-            assert (await hear(watcher, FIGURES_TOPIC, NodeFigures)).broker.round_trip_ms is None
+            assert (await hear(watcher, FIGURES_TOPIC, NodeReport)).broker.round_trip_ms is None
             spoken.node.broker.pause("publish")
             await spoken.node.broker.waiting("publish")
             await trio.sleep(0.25)
             spoken.node.broker.resume("publish")
-            await hear(watcher, FIGURES_TOPIC, NodeFigures)
-            figures = await hear(watcher, FIGURES_TOPIC, NodeFigures)
+            await hear(watcher, FIGURES_TOPIC, NodeReport)
+            figures = await hear(watcher, FIGURES_TOPIC, NodeReport)
             assert figures.broker.kind == "redis"
             assert figures.broker.round_trip_ms == pytest.approx(250, abs=5)
 
@@ -196,7 +196,7 @@ class TestFigures:
         everything = policy("**", history=1000, joins=True)
         async with speaking(settings(topics=(everything,))) as spoken:
             watcher = await spoken.watcher(FIGURES_TOPIC)
-            await hear(watcher, FIGURES_TOPIC, NodeFigures)
+            await hear(watcher, FIGURES_TOPIC, NodeReport)
             page = await watcher.ask("history", topic=FIGURES_TOPIC)
             assert (page["messages"], page["more"]) == ([], False)
             assert (await watcher.ask("presence", topic=FIGURES_TOPIC))["members"] == []

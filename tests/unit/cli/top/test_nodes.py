@@ -17,14 +17,14 @@ from notifyd.figures.messages import (
     Clients,
     Flow,
     Latency,
-    NodeFigures,
+    NodeReport,
     NodeTopics,
     TopicFigures,
 )
 from protocol.connecting import ConnectionState
 
 NOW_S = 1000.0
-FIGURES = NodeFigures(
+FIGURES = NodeReport(
     node="n1",
     version="0.1.0",
     started=0,
@@ -47,11 +47,11 @@ FIGURES = NodeFigures(
 )
 
 
-def figures(node: str, **changed: Any) -> NodeFigures:
+def figures(node: str, **changed: Any) -> NodeReport:
     return msgspec.structs.replace(FIGURES, node=node, **changed)
 
 
-def board_of(*said: NodeFigures, heard_s: float = NOW_S) -> NodeBoard:
+def board_of(*said: NodeReport, heard_s: float = NOW_S) -> NodeBoard:
     board = NodeBoard("ws://127.0.0.1:7500/ws")
     board.take_state(ConnectionState.CONNECTED, None)
     for each in said:
@@ -191,7 +191,7 @@ def test_as_data_it_says_the_same() -> None:
     assert (told["connection"], told["problem"]) == ("connected", None)
     (node,) = told["nodes"]
     assert node.pop("silent_s") == 5.0
-    assert msgspec.convert(node, NodeFigures) == FIGURES
+    assert msgspec.convert(node, NodeReport) == FIGURES
     assert told["topics"] == []
     board.take_state(ConnectionState.UNAVAILABLE, "refused")
     told = describe_board(board, NOW_S)
