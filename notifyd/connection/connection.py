@@ -1,7 +1,5 @@
 """One client as a node holds it: its socket, its outbox, its deadlines, and the reason it ends. `life` is its story."""
 
-import itertools
-import secrets
 from math import inf
 from typing import Any, NamedTuple
 
@@ -26,9 +24,6 @@ WRITE_DEADLINE_S = 10.0
 
 SMALL_REPLY_BYTES = 4096
 """Replies up to this are queued at once, whoever does not read them: those are for the queue's bound."""
-
-_PROCESS = secrets.token_hex(2)
-_numbers = itertools.count(1)
 
 
 class Ending(NamedTuple):
@@ -66,7 +61,7 @@ class Connection:
 
     def __init__(self, stream: ByteStream, context: Context) -> None:
         settings = context.settings
-        self.number = next(_numbers)
+        self.number = next(context.connections.numbers)
         self.stream = stream
         self.context = context
         self.opened_ms = context.clock.unix_ms()
@@ -82,8 +77,8 @@ class Connection:
 
     @property
     def id(self) -> str:
-        """What every line of the log calls it by: short, and hardly ever the same in another process or life."""
-        return f"{_PROCESS}-{self.number}"
+        """What every line of the log calls it by: short, hardly ever the same on another node or in another life."""
+        return f"{self.context.connections.life}-{self.number}"
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write a line about this connection."""

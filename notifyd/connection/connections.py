@@ -3,6 +3,8 @@
 One service beats for all: thousands of silent clients cost a heap entry each, not a task, a timer and a cancel scope.
 """
 
+import itertools
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
@@ -24,9 +26,14 @@ MOST_STALE, FEW = 3, 100
 
 
 class Connections:
-    """Every open connection, handshakes included, the longest open first. `run` is a core service."""
+    """Every open connection, handshakes included, the longest open first. `run` is a core service.
+
+    `numbers` are what they are called by within this `life` of the node.
+    """
 
     def __init__(self) -> None:
+        self.life = secrets.token_hex(2)
+        self.numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
         self._emptied = trio.Event()
         self._due: list[tuple[float, int]] = []
