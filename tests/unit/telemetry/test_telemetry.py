@@ -231,6 +231,45 @@ def test_a_terminal_gets_colours_and_no_strangers_control_characters(hands: Hand
     assert r"https://x\x1b[2J\n\r.example" in line
 
 
+def test_the_form_can_be_chosen_and_changed(hands: Hands) -> None:
+    stream, terminal = io.StringIO(), Terminal()
+    plain = Telemetry(form="text", stream=stream, clock=hands.clock)
+    plain.log("info", "refused", origin="https://x\x1b[2J\n.example", node="n1")
+    assert stream.getvalue().startswith("2023-11-14T22:13:20.000+00:00 [info     ] refused")
+    assert "\x1b" not in stream.getvalue()
+    Telemetry(form="json", stream=terminal, clock=hands.clock).log("info", "refused")
+    assert lines(terminal)[0]["event"] == "refused"
+    plain.set_format("json")
+    plain.log("info", "refused")
+    assert json.loads(stream.getvalue().splitlines()[-1])["event"] == "refused"
+
+
+def test_the_level_can_be_changed(telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.set_level("error")
+    telemetry.log("warning", "left_out")
+    telemetry.set_level("debug")
+    telemetry.log("debug", "written")
+    assert [line["event"] for line in lines(stream)] == ["written"]
+    assert telemetry.totals("log_lines") == {("debug",): 1, ("info",): 0, ("warning",): 0, ("error",): 0}
+
+
+def test_a_line_begins_with_what_it_is_about(telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.log("info", "published", address="x", trace_id="4bf9", connection="9f3a-17", node="n1-1")
+    head = ["timestamp", "level", "event", "node", "connection", "trace_id"]
+    assert list(lines(stream)[0]) == [*head, "address"]
+
+
+def test_repeats_about_connections_are_left_out_by_their_reason(telemetry: Telemetry, stream: io.StringIO) -> None:
+    for number in range(20):
+        telemetry.log("info", "connection_closed", connection=f"9f3a-{number}", reason="heartbeat_lost")
+        telemetry.log("info", "connection_closed", connection=f"9f3a-{number}", reason="too_slow")
+        telemetry.log("info", "serving")
+    events = [(line["event"], line.get("reason")) for line in lines(stream)]
+    assert events.count(("connection_closed", "heartbeat_lost")) == BURST
+    assert events.count(("connection_closed", "too_slow")) == BURST
+    assert events.count(("serving", None)) == 20
+
+
 def test_lines_below_the_level_are_not_written(telemetry: Telemetry, stream: io.StringIO) -> None:
     telemetry.log("debug", "connection_opened")
     assert lines(stream) == []
