@@ -39,9 +39,6 @@ SHORT_HISTORY = 4
 
 CLIENT_BUFFER_BYTES = 16 * 1024
 
-NOT_REPLAYED = ("traceback", "connection")
-"""What a line of the log has otherwise in another life: lines of code, and the process's own numbers."""
-
 
 class Ears:
     """Telemetry that tells the oracle what must not happen, and the trace everything."""
@@ -59,7 +56,7 @@ class Ears:
         """Do nothing: nobody looks."""
 
     def log(self, level: str, event: str, **fields: Any) -> None:
-        self._log(self._node, event, {key: value for key, value in fields.items() if key not in NOT_REPLAYED})
+        self._log(self._node, event, {key: value for key, value in fields.items() if key != "traceback"})
         if "traceback" in fields:
             self._oracle.break_("nothing happens that nobody foresaw", f"{self._node}: {event}: {fields['traceback']}")
 
