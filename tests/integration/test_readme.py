@@ -53,7 +53,7 @@ command=$1
 shift
 case $command in
 demo) set -- --websocket {0} --device {1} --http {2} "$@" ;;
-publish | subscribe) set -- --url ws://127.0.0.1:{0}/ws "$@" ;;
+publish | subscribe | top) set -- --url ws://127.0.0.1:{0}/ws "$@" ;;
 revoke | tree) set -- --url http://127.0.0.1:{2} "$@" ;;
 esac
 exec {python} -c 'from notifyd.cli import main; main()' "$command" "$@"
