@@ -20,6 +20,7 @@ from notifyd.clock import Clock
 from notifyd.events import Events
 from notifyd.listeners.http.answers import refused, request_refused, router_refused
 from notifyd.listeners.http.backend import Backend
+from notifyd.listeners.http.client_script import CLIENT_SCRIPT, ClientScript
 from notifyd.listeners.http.guard import AccessRules, Guard
 from notifyd.listeners.http.inspection import Inspection
 from notifyd.listeners.http.page import PageFiles
@@ -59,6 +60,7 @@ def _routes(look: Inspection, publishing: Publishing, revoking: Revoking, page: 
         Route("/page.js", page.script),
         Route("/page.css", page.style),
         Route("/page.json", page.facts),
+        Route(CLIENT_SCRIPT, ClientScript().script),
         Route("/health", look.health),
         Route("/ready", look.ready),
         Route("/metrics", look.metrics),

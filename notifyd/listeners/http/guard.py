@@ -22,7 +22,7 @@ from notifyd.settings import Address, Network
 PROBES = frozenset({"/health", "/ready"})
 """Asked by machines that hold no key and call this one by any name."""
 
-PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json"})
+PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json", "/notifyd.js"})
 """Shown to everybody: the page holds nothing but itself, and asks for what it needs."""
 
 

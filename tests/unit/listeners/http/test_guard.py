@@ -10,7 +10,7 @@ from tests.unit.listeners.http.conftest import Start
 from tests.unit.listeners.http.node_stand_in import NodeStandIn
 
 CLOSED = ("/v1/topics", "/v1/tree", "/v1/connections", "/metrics", "/nothing", "/v1/config")
-OPEN = ("/health", "/ready", "/", "/page.js", "/page.css", "/page.json")
+OPEN = ("/health", "/ready", "/", "/page.js", "/page.css", "/page.json", "/notifyd.js")
 
 
 async def test_with_keys_everything_but_probes_and_the_page_needs_one(start: Start) -> None:
