@@ -80,6 +80,14 @@ class Browser:
     async def press(self, element_id: str) -> None:
         await self.run(f"document.getElementById({json.dumps(element_id)}).click()")
 
+    async def freeze(self) -> None:
+        """Put the page to sleep as a browser does with a page in the background: nothing in it runs."""
+        await self._command("Page.setWebLifecycleState", state="frozen")
+
+    async def thaw(self) -> None:
+        """Wake it up."""
+        await self._command("Page.setWebLifecycleState", state="active")
+
     async def key(self, name: str, text: str = "") -> None:
         """Press and let go a key, by its name: "Tab", "Enter", "ArrowDown"; `text` is what it types."""
         number = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37}.get(name, 0)

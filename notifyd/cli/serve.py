@@ -5,13 +5,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import trio
 import typer
 
 from notifyd.cli.configuration import ConfigOption
 from notifyd.cli.service_manager import ServiceManager
+from notifyd.settings.types import LogLevel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from notifyd.telemetry import Telemetry
 
 AddressOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Listen here instead; '' is off.")]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def serve(
@@ -29,7 +29,7 @@ def serve(
     websocket: AddressOption = None,
     device: AddressOption = None,
     http: AddressOption = None,
-    log: Annotated[LogLevel, typer.Option(help="The least level to log.")] = "info",
+    log: Annotated[LogLevel | None, typer.Option(help="The least level to log, instead of [log] level.")] = None,
     *,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -41,16 +41,27 @@ def serve(
         from notifyd.cli.workers.worker import run_worker
 
         raise typer.Exit(trio.run(run_worker))
-    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http}
+    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http, "log.level": log}
     settings = read_settings(config, overrides)
-    telemetry = Telemetry(log)
+    telemetry = Telemetry(settings.log.level, form=settings.log.format)
     raise_descriptor_limit(telemetry)
     manager = ServiceManager(os.environ)
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
         read = partial(read_settings, config, overrides)
-        trio.run(partial(run_workers, settings, telemetry, manager, command=worker_command, level=log, read=read))
+        trio.run(
+            partial(
+                run_workers,
+                settings,
+                telemetry,
+                manager,
+                command=worker_command,
+                level=settings.log.level,
+                read=read,
+                figures=telemetry.snapshot,
+            )
+        )
     else:
         trio.run(run_until_signal, settings, telemetry, manager, config, overrides)
 

@@ -91,6 +91,10 @@ ttl = "5m"                       # resumable for so long after the connection en
 ratio = 0.0                      # the share of publishes without a traceparent that begin a trace
 service = "notifyd"              # service.name of the spans
 
+[log]
+level = "info"                   # the least that is logged: "debug", "info", "warning" or "error"
+format = "auto"                  # "json", "text", or "auto": text for a terminal, JSON for anything else
+
 [debug]
 echo = false                     # serve /echo for conformance suites; loopback only
 """

@@ -4,8 +4,8 @@ const CLIENT = { name: "notifyd.js", version: "0.1.0" };
 const FINAL = { 4000: "protocol_error", 4001: "unauthorized", 4003: "forbidden", 4100: "replaced" };
 const REFUSED = { 400: 4000, 401: 4001, 403: 4003 };  // by `connect`, as close codes
 const PATIENCE = 10, SHORT_PATIENCE = 3;
-const LATE = 2;          // a timer as late as this tells of a sleep
-const POSITIONS = 2048;  // characters; 4 KiB may come before `connected`
+const LATE = 2;          // a timer so late tells of a sleep
+const POSITIONS = 2048;  // of 4 KiB before `connected`
 const REPEATABLE = 240;  // the server knows a key for 300 s
 const IN_FLIGHT = 100;   // requests; a server allows a burst of 200
 export const PING = 0, PONG = 1;
@@ -243,7 +243,7 @@ class Client extends Emitter {
   #subscriptions = new Map();
   #held = new Map();  // by topic, the subscription that the server has
   #asking = new Set();
-  #error = null;  // what ended this client
+  #error = null;
 
   constructor(url, options = {}) {
     super();
@@ -271,12 +271,11 @@ class Client extends Emitter {
   subscribe(topic, options, onMessage) {
     const subscription = new Subscription(this, topic, options);
     if (onMessage) subscription.on("message", onMessage);
-    if (this.#error) subscription._end(this.#error);
-    else if (this.#subscriptions.has(topic)) subscription._end(new NotifydError(409, "conflict", `${topic} is taken`));
-    else {
-      this.#subscriptions.set(topic, subscription);
-      this.#sync(topic);
-    }
+    const isTaken = this.#subscriptions.has(topic);
+    const error = this.#error ?? (isTaken && new NotifydError(409, "conflict", `${topic} is taken`));
+    if (error) queueMicrotask(() => subscription._end(error));
+    else this.#subscriptions.set(topic, subscription);
+    this.#sync(topic);
     return subscription;
   }
 
@@ -379,7 +378,7 @@ class Client extends Emitter {
     const sent = [...this.#requests.values()].filter((asked) => asked.sent);
     const largest = wasTooLarge && Math.max(...sent.map((asked) => asked.text.length));
     for (const [id, asked] of this.#requests) {
-      const isLargest = asked.text.length === largest;  // it would end the next connection too
+      const isLargest = asked.text.length === largest;  // and would end the next one
       asked.sent = false;
       if (asked.until > now() && !isLargest) continue;
       this.#requests.delete(id);

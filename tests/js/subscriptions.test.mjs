@@ -191,8 +191,10 @@ test("a subscription that has to wait is asked for again", world(async ({ clock,
 
 test("a topic is subscribed once", world(async ({ clock, opened }) => {
   const client = await opened(), first = collect(client.subscribe("a:b"));
-  await assert.rejects(client.subscribe("a:b").next(), { code: 409, reason: "conflict" });
+  const second = client.subscribe("a:b"), ends = listen(second, "end");
+  await assert.rejects(second.next(), { code: 409, reason: "conflict" });
   await clock.advance(0);
+  assert.equal(ends[0].code, 409);
   assert.equal(first.error, undefined);
 }));
 

@@ -8,6 +8,7 @@ import msgspec
 import trio
 
 from notifyd.cli.service_manager import ServiceManager
+from notifyd.cli.workers.figures import NodeFigures
 from notifyd.cli.workers.process import STOP_S, WorkerProcess
 from notifyd.cli.workers.share import share_of
 from notifyd.clock import Clock
@@ -16,6 +17,7 @@ from notifyd.events import Events
 from notifyd.listeners.accept import address_of, reserve
 from notifyd.settings import FIXED_SECTIONS, Address, ListenSettings, Settings
 from notifyd.supervision import Branch, open_branch
+from notifyd.telemetry.snapshot import NOTHING, Snapshot
 
 MARGIN_S = 10.0
 """What a worker gets beyond the drain window before it is killed: its last clients may take 5 s of it."""
@@ -38,8 +40,11 @@ async def run_workers(
     command: WorkerCommand,
     level: str,
     read: Callable[[], Settings],
+    figures: Callable[[], Snapshot] = lambda: NOTHING,
 ) -> None:
     """Run the workers of a node until it is told to stop and all have drained. `read` reads the settings again.
+
+    `figures` returns what this process has counted itself.
 
     Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one does not come to
     serve; and WorkersFailed when in the end one had to be killed, or ended by an error.
@@ -48,7 +53,7 @@ async def run_workers(
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         reserved(settings.listen) as addresses,
     ):
-        workers = Workers(settings, addresses, events, command=command, level=level)
+        workers = Workers(settings, addresses, events, command=command, level=level, figures=figures)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, workers, events, manager, read)
             nursery.start_soon(_report, workers, manager)
@@ -108,7 +113,14 @@ class Workers:
     """All workers of a node. `addresses` are those held for its listeners."""
 
     def __init__(
-        self, settings: Settings, addresses: dict[str, Address], events: Events, *, command: WorkerCommand, level: str
+        self,
+        settings: Settings,
+        addresses: dict[str, Address],
+        events: Events,
+        *,
+        command: WorkerCommand,
+        level: str,
+        figures: Callable[[], Snapshot] = lambda: NOTHING,
     ) -> None:
         self.draining = False
         self.serving = trio.Event()
@@ -116,9 +128,12 @@ class Workers:
         self._addresses = addresses
         self._events = events
         self._workers = [
-            WorkerProcess(number, command(number), share_of(settings, number, addresses), level, events)
+            WorkerProcess(
+                number, command(number), share_of(settings, number, addresses), level, events, on_ask=self._ask
+            )
             for number in range(1, settings.node.workers + 1)
         ]
+        self._figures = NodeFigures(self._workers, figures)
         self._starting = trio.CancelScope()
         self._drained = trio.Event()
         self._patience = trio.CancelScope()
@@ -126,6 +141,7 @@ class Workers:
     async def run(self) -> None:
         """Run them until `drain` is through. Raises what keeps one of the first from serving."""
         async with open_branch("workers", events=self._events, clock=Clock()) as branch:
+            await branch.start("figures", self._figures.run)
             with self._starting:
                 await self._start(branch)
             await self._drained.wait()
@@ -177,6 +193,9 @@ class Workers:
     def problems(self) -> list[str]:
         """Tell, in words, what was wrong with the end of each."""
         return [worker.problem for worker in self._workers if worker.problem]
+
+    def _ask(self, asker: WorkerProcess) -> None:
+        self._figures.ask(asker)
 
     async def _start(self, branch: Branch) -> None:
         """Start the first alone: what keeps it from serving would keep all, and is to be told once."""
