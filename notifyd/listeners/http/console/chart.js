@@ -10,7 +10,7 @@ const SNAP_MS = 2500;         // how far from the cursor a value may be
 const TICKS_S = [[60, 15], [120, 30], [300, 60], [900, 180]];
 
 export class LineChart {
-  // `zero`: the axis begins at 0; `binary`: its steps are powers of two; `small`: the line alone, for a list of many.
+  // `zero`: the axis begins at 0; `binary`: its steps are 1, 2, 4, …; `small`: the line alone, for a list of many.
   constructor({ title, format = number, height = 148, zero = true, small = false, binary = false }) {
     Object.assign(this, { title, format, height, zero, small, binary, cursor: null, width: 0 });
     this.margins = small ? { left: 0, right: 2, bottom: 2 } : { left: LEFT, right: RIGHT, bottom: BOTTOM };

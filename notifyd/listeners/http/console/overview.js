@@ -10,7 +10,7 @@ const WINDOWS = [["300", "5 minutes"], ["60", "1 minute"], ["900", "15 minutes"]
 const SHORTEST_MS = 60_000;
 const ERROR_LINES = 4;
 const CHARTS = [
-  { title: "Connections", format: count, lines: { "websocket json": "connections.websocket.json", "websocket msgpack": "connections.websocket.msgpack",
+  { title: "Connections", format: count, binary: true, lines: { "websocket json": "connections.websocket.json", "websocket msgpack": "connections.websocket.msgpack",
     "device json": "connections.device.json", "device msgpack": "connections.device.msgpack" } },
   { title: "Messages", format: perSecond, lines: { in: "messages.in", out: "messages.out" } },
   { title: "Publish to delivery", format: milliseconds, lines: { p50: "latency_ms.p50", p90: "latency_ms.p90", p99: "latency_ms.p99" } },
