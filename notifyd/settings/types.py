@@ -271,5 +271,9 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     @classmethod
     def demo(cls) -> "Settings":
-        """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access."""
-        return cls(auth=AuthSettings(anonymous=True))
+        """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access.
+
+        Pages that `python3 -m http.server` serves on this machine may connect.
+        """
+        origins = ("http://localhost:8000", "http://127.0.0.1:8000")
+        return cls(auth=AuthSettings(anonymous=True, origins=origins))
