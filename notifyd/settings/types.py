@@ -270,10 +270,9 @@ class Settings(_Section, frozen=True, kw_only=True):
         return _OPEN_CATCH_ALL if self.auth.anonymous else _CATCH_ALL
 
     @classmethod
-    def demo(cls) -> "Settings":
+    def demo(cls, *origins: str) -> "Settings":
         """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access.
 
-        Pages that `python3 -m http.server` serves on this machine may connect.
+        Pages of these origins may connect.
         """
-        origins = ("http://localhost:8000", "http://127.0.0.1:8000")
-        return cls(auth=AuthSettings(anonymous=True, origins=origins))
+        return cls(auth=AuthSettings(anonymous=True, origins=origins or None))
