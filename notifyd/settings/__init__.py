@@ -1,6 +1,7 @@
 """The configuration of a node: what it is (`types`), how it is read (`loading`), and what goes together (`checks`)."""
 
-from notifyd.settings.loading import load
+from notifyd.settings.layers import Layers
+from notifyd.settings.loading import load, load_layers
 from notifyd.settings.types import (
     FIXED_SECTIONS,
     Access,
@@ -12,6 +13,8 @@ from notifyd.settings.types import (
     HeartbeatSettings,
     LimitSettings,
     ListenSettings,
+    LogLevel,
+    LogSettings,
     NodeSettings,
     Overflow,
     Rate,
@@ -33,8 +36,11 @@ __all__ = [
     "ConnectionLimit",
     "DebugSettings",
     "HeartbeatSettings",
+    "Layers",
     "LimitSettings",
     "ListenSettings",
+    "LogLevel",
+    "LogSettings",
     "NodeSettings",
     "Overflow",
     "Rate",
@@ -46,4 +52,5 @@ __all__ = [
     "TopicPolicy",
     "Url",
     "load",
+    "load_layers",
 ]

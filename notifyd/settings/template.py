@@ -81,6 +81,9 @@ ttl = "5m"                       # resumable for so long after the connection en
 #publish = "token"                # "token": whom a token allows; "anyone"; "service": HTTP API only
 #subscribe = "token"              # likewise
 
+[log]
+level = "info"                   # the least that is logged: "debug", "info", "warning" or "error"
+
 [debug]
 echo = false                     # serve /echo for conformance suites; loopback only
 """

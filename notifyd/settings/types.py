@@ -31,6 +31,9 @@ Algorithm: TypeAlias = Literal[
 """The signature algorithms of tokens (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
 
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
 class Overflow(StrEnum):
     """What becomes of a subscriber whose unsent messages fill its queue."""
 
@@ -193,6 +196,12 @@ class TopicPolicy(_Section, frozen=True, kw_only=True):
     subscribe: Access = Access.TOKEN
 
 
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """`[log]`: the least level that is logged."""
+
+    level: LogLevel = "info"
+
+
 class DebugSettings(_Section, frozen=True, kw_only=True):
     """`[debug]`: `echo` serves `/echo` on the WebSocket listener, for conformance suites."""
 
@@ -214,6 +223,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
     topics: tuple[TopicPolicy, ...] = ()
+    log: LogSettings = LogSettings()
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:

@@ -10,14 +10,14 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from notifyd.settings.values import WITHHELD
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 SECRET_FIELDS = frozenset(
     {"token", "authorization", "data", "payload", "secret", "password", "cookie", "api_key", "api_keys"}
 )
 """Fields whose value never reaches the log, whatever it is."""
-
-WITHHELD = "(withheld)"
 
 _SECRETS_IN_TEXT = (
     (re.compile(r"(?i)(token|secret|password|authorization|api_key)=[^\s&\"']+"), rf"\1={WITHHELD}"),
@@ -33,9 +33,15 @@ class Log:
         renderer: Processor = structlog.processors.JSONRenderer()
         if stream.isatty():  # `repr`: no text of a stranger's moves the cursor of whoever reads
             renderer = structlog.dev.ConsoleRenderer(colors=True, repr_native_str=True)
+        self._target = structlog.WriteLogger(stream)  # a line in one write: several processes may share the stream
+        self._processors = [_withhold, structlog.processors.add_log_level, _head(unix_s), renderer]
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """Write lines of at least this level from now on."""
         self._logger = structlog.wrap_logger(
-            structlog.WriteLogger(stream),  # a line in one write: several processes may share the stream
-            processors=[_withhold, structlog.processors.add_log_level, _head(unix_s), renderer],
+            self._target,
+            processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         )
 

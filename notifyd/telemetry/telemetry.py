@@ -49,6 +49,10 @@ class Telemetry:
                 fields["left_out"] = left_out
         self._log.write(level, event, fields)
 
+    def set_level(self, level: str) -> None:
+        """Write lines of at least this level from now on."""
+        self._log.set_level(level)
+
     def show(self, name: str, value: Callable[[], int]) -> None:
         """Show a gauge on `/metrics`, asked for its value each time. Raises KeyError for one that is not declared."""
         self._metrics.show(name, value)
