@@ -21,11 +21,15 @@ class ApiKeys:
 
     def holds(self, presented: str | None) -> bool:
         """Whether `presented` is one of the keys. Every key is compared, whichever matches."""
+        return self.place_of(presented) is not None
+
+    def place_of(self, presented: str | None) -> int | None:
+        """Tell which of the keys it is, from 1; None for none of them."""
         if not presented:
-            return False
+            return None
         digest = _digest(presented)
         matches = [hmac.compare_digest(digest, own) for own in self._digests]
-        return any(matches)
+        return matches.index(True) + 1 if any(matches) else None
 
 
 def _digest(text: str) -> bytes:

@@ -4,22 +4,22 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import trio
 import typer
 
 from notifyd.cli.configuration import ConfigOption
+from notifyd.settings.types import LogLevel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from notifyd.node import Node
-    from notifyd.settings import Settings
+    from notifyd.settings import Layers
     from notifyd.telemetry import Telemetry
 
 AddressOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Listen here instead; '' is off.")]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def serve(
@@ -27,29 +27,30 @@ def serve(
     websocket: AddressOption = None,
     device: AddressOption = None,
     http: AddressOption = None,
-    log: Annotated[LogLevel, typer.Option(help="The least level to log.")] = "info",
+    log: Annotated[LogLevel | None, typer.Option(help="The least level to log, instead of [log] level.")] = None,
     *,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a node. SIGTERM and SIGINT drain it (a second one stops it at once), SIGHUP reloads the configuration."""
-    from notifyd.cli.configuration import read_settings
+    from notifyd.cli.configuration import read_layers
     from notifyd.telemetry import Telemetry
 
     if worker is not None:
         from notifyd.cli.workers.worker import run_worker
 
         raise typer.Exit(trio.run(run_worker))
-    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http}
-    settings = read_settings(config, overrides)
-    telemetry = Telemetry(log)
+    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http, "log.level": log}
+    layers = read_layers(config, overrides)
+    settings = layers.build()
+    telemetry = Telemetry(settings.log.level)
     raise_descriptor_limit(telemetry)
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
-        read = partial(read_settings, config, overrides)
-        trio.run(partial(run_workers, settings, telemetry, command=worker_command, level=log, read=read))
+        read = partial(read_layers, config, overrides)
+        trio.run(partial(run_workers, layers, telemetry, command=worker_command, read=read))
     else:
-        trio.run(run_until_signal, settings, telemetry, config, overrides)
+        trio.run(run_until_signal, layers, telemetry, config, overrides)
 
 
 def worker_command(number: int) -> list[str]:
@@ -63,14 +64,14 @@ def worker_command(number: int) -> list[str]:
 
 
 async def run_until_signal(
-    settings: "Settings", telemetry: "Telemetry", config: "Path | None", overrides: dict[str, Any]
+    layers: "Layers", telemetry: "Telemetry", config: "Path | None", overrides: dict[str, Any]
 ) -> None:
     """Run a node until it is told to stop and has drained. Raises what keeps it from starting."""
     from notifyd.node import open_node
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with open_node(settings, telemetry=telemetry) as node, trio.open_nursery() as nursery:
-            telemetry.log("info", "serving", node=settings.node.name, **_addresses(node))
+        async with open_node(layers, telemetry=telemetry) as node, trio.open_nursery() as nursery:
+            telemetry.log("info", "serving", node=node.settings.node.name, **_addresses(node))
             nursery.start_soon(_obey, signals, node, config, overrides)
             await node.wait_drained()
             nursery.cancel_scope.cancel()
@@ -93,11 +94,11 @@ async def _obey(signals: AsyncIterator[int], node: "Node", config: "Path | None"
 
 def reload(node: "Node", config: "Path | None", overrides: dict[str, Any]) -> None:
     """Read the configuration again and let the node take over what can change while it runs. Errors change nothing."""
-    from notifyd.cli.configuration import read_settings
+    from notifyd.cli.configuration import read_layers
     from notifyd.errors import ConfigurationError
 
     try:
-        fixed = node.reload(read_settings(config, overrides))
+        fixed = node.reload(read_layers(config, overrides))
     except ConfigurationError as error:
         node.telemetry.log("error", "reload_refused", problem=str(error))
         return

@@ -67,6 +67,19 @@ class Layers:
         settings = self._built or self._convert()
         return settings if self.adapt is None else self.adapt(settings)
 
+    def adapted(self, adapt: Callable[[Settings], Settings]) -> "Layers":
+        """Return the same layers, for settings that go through `adapt` in the end."""
+        layers = copy.copy(self)
+        layers.adapt = adapt
+        return layers
+
+    def source_of(self, key: str, overlay: Mapping[str, Any]) -> str:
+        """Name what gives a key (dotted) its value: a file, a variable, the flags or the overlay."""
+        table: Any = overlay
+        for name in key.split("."):
+            table = table.get(name) if isinstance(table, Mapping) else None
+        return self._source_of(list(key.split("."))) if table is None else CENTRE
+
     def _with(self, overlay: Mapping[str, Any]) -> "Layers":
         check_overlay(overlay)
         layers = Layers(self._first_source, self._base)

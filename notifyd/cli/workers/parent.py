@@ -4,16 +4,15 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-import msgspec
 import trio
 
 from notifyd.cli.workers.process import STOP_S, WorkerProcess
-from notifyd.cli.workers.share import share_of
+from notifyd.cli.workers.share import Share
 from notifyd.clock import Clock
 from notifyd.errors import ConfigurationError, NotifydError
 from notifyd.events import Events
 from notifyd.listeners.accept import address_of, reserve
-from notifyd.settings import FIXED_SECTIONS, Address, ListenSettings, Settings
+from notifyd.settings import FIXED_SECTIONS, Address, Layers, ListenSettings
 from notifyd.supervision import Branch, open_branch
 
 MARGIN_S = 10.0
@@ -29,19 +28,17 @@ class WorkersFailed(NotifydError):
     """The workers did not all end well."""
 
 
-async def run_workers(
-    settings: Settings, events: Events, *, command: WorkerCommand, level: str, read: Callable[[], Settings]
-) -> None:
-    """Run the workers of a node until it is told to stop and all have drained. `read` reads the settings again.
+async def run_workers(layers: Layers, events: Events, *, command: WorkerCommand, read: Callable[[], Layers]) -> None:
+    """Run the workers of a node until it is told to stop and all have drained. `read` reads the layers again.
 
     Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one does not come to
     serve; and WorkersFailed when in the end one had to be killed, or ended by an error.
     """
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
-        reserved(settings.listen) as addresses,
+        reserved(layers.build().listen) as addresses,
     ):
-        workers = Workers(settings, addresses, events, command=command, level=level)
+        workers = Workers(layers, addresses, events, command=command)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, workers, events, read)
             await workers.run()
@@ -51,7 +48,7 @@ async def run_workers(
         events.log("info", "stopped")
 
 
-async def _obey(signals: AsyncIterator[int], workers: "Workers", events: Events, read: Callable[[], Settings]) -> None:
+async def _obey(signals: AsyncIterator[int], workers: "Workers", events: Events, read: Callable[[], Layers]) -> None:
     """Do what the signals say."""
     async for number in signals:
         if number == signal.SIGHUP:
@@ -85,14 +82,14 @@ class Workers:
     """All workers of a node. `addresses` are those held for its listeners."""
 
     def __init__(
-        self, settings: Settings, addresses: dict[str, Address], events: Events, *, command: WorkerCommand, level: str
+        self, layers: Layers, addresses: dict[str, Address], events: Events, *, command: WorkerCommand
     ) -> None:
         self.draining = False
-        self._settings = settings
+        self._settings = settings = layers.build()
         self._addresses = addresses
         self._events = events
         self._workers = [
-            WorkerProcess(number, command(number), share_of(settings, number, addresses), level, events)
+            WorkerProcess(number, command(number), self._share(layers, number), events)
             for number in range(1, settings.node.workers + 1)
         ]
         self._starting = trio.CancelScope()
@@ -128,14 +125,16 @@ class Workers:
         for worker in self._workers:
             worker.stop()
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, layers: Layers) -> None:
         """Let the workers take over what can change while they run, and log what cannot."""
+        settings = layers.build()
         fixed = [name for name in FIXED_SECTIONS if getattr(self._settings, name) != getattr(settings, name)]
-        kept = {name: getattr(self._settings, name) for name in FIXED_SECTIONS}
-        self._settings = msgspec.structs.replace(settings, **kept)
         for worker in self._workers:
-            worker.reload(share_of(self._settings, worker.number, self._addresses))
+            worker.reload(self._share(layers, worker.number))
         self._events.log("info", "reloaded", needs_restart=fixed)
+
+    def _share(self, layers: Layers, number: int) -> Layers:
+        return layers.adapted(Share(self._settings, number, self._addresses))
 
     def problems(self) -> list[str]:
         """Tell, in words, what was wrong with the end of each."""

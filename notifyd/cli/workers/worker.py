@@ -10,7 +10,7 @@ import trio
 from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Serving, Start, Stop, parents_stream
 from notifyd.errors import ConfigurationError, NotifydError, first_of
 from notifyd.node import Node, open_node
-from notifyd.settings import Settings
+from notifyd.settings import Layers
 from notifyd.telemetry import Telemetry
 
 _ENDED_WELL = 0
@@ -47,8 +47,10 @@ class Worker:
 
     def __init__(self, channel: Channel[Order], start: Start) -> None:
         self._channel = channel
-        self._settings: Settings = pickle.loads(start.settings)
-        self._telemetry = WorkerTelemetry(start.level, self._settings.node.name)
+        self._layers: Layers = pickle.loads(start.layers)
+        settings = self._layers.build()
+        self._drain_s = settings.node.drain_s
+        self._telemetry = WorkerTelemetry(settings.log.level, settings.node.name)
         self._node: Node | None = None
 
     async def run(self) -> None:
@@ -61,10 +63,10 @@ class Worker:
                 self._nursery.cancel_scope.cancel()
 
     async def _serve(self) -> None:
-        settings = self._settings
-        async with open_node(settings, telemetry=self._telemetry) as node:
+        layers = self._layers
+        async with open_node(layers, telemetry=self._telemetry) as node:
             self._node = node
-            if self._settings is not settings:  # there were newer ones while it started
+            if self._layers is not layers:  # there were newer ones while it started
                 self._reload(node)
             await self._channel.send(Serving())
             await node.wait_drained()
@@ -73,7 +75,7 @@ class Worker:
     async def _obey_parent(self) -> None:
         async for order in self._channel:
             if isinstance(order, Reload):
-                self._settings = pickle.loads(order.settings)
+                self._layers = pickle.loads(order.layers)
                 if self._node is not None:
                     self._reload(self._node)
             elif isinstance(order, Drain):
@@ -90,7 +92,7 @@ class Worker:
 
     def _reload(self, node: Node) -> None:
         try:
-            node.reload(self._settings)
+            node.reload(self._layers)
         except ConfigurationError as error:
             self._telemetry.log("error", "reload_refused", problem=str(error))
         else:
@@ -100,7 +102,7 @@ class Worker:
         if self._node is None:
             self._stop()
         elif not self._node.draining:
-            self._telemetry.log("info", "draining", window_s=self._settings.node.drain_s)
+            self._telemetry.log("info", "draining", window_s=self._drain_s)
             self._nursery.start_soon(self._node.drain)
 
     def _stop(self) -> None:
