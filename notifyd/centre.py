@@ -13,7 +13,7 @@ from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable, ConfigurationError, NotifydError
 from notifyd.events import Events
 from notifyd.settings import Layers, Settings
-from notifyd.settings.overlay import check_overlay, merge_patch
+from notifyd.settings.overlay import CENTRE, check_overlay, merge_patch
 
 ATTEMPTS = 10
 """A change without a version is made anew where others come between; so many in a row are no accident."""
@@ -125,7 +125,7 @@ class Centre:
             if expected not in (None, newest.version):
                 raise NotNewest(newest.version)
             overlay = change(newest.overlay)
-            self._build(self._layers, overlay)
+            _check_door(self._build(self._layers, overlay))
             if overlay == newest.overlay:
                 if newest.version > self.newest.version:
                     self.take(newest)
@@ -144,3 +144,10 @@ class Centre:
         except ConfigurationError as error:
             raise ConfigurationError(layers.source_of("auth.keys", overlay), error.key, error.reason) from None
         return settings
+
+
+def _check_door(settings: Settings) -> None:
+    """Raise ConfigurationError for a change after which nobody could make another one."""
+    http = settings.listen.http
+    if http is not None and not http.is_loopback and not settings.auth.api_keys:
+        raise ConfigurationError(CENTRE, "auth.api_keys", "is empty: nobody could change anything any more")

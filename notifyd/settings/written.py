@@ -27,7 +27,7 @@ def written(settings: msgspec.Struct, *, reveal: bool = False) -> dict[str, Any]
     Secrets are withheld, and the credentials of URLs left out, unless `reveal` says otherwise.
     """
     return {
-        field.encode_name: _write(_off(settings, field.name), field.type, reveal=reveal)
+        field.encode_name: written_value(_off(settings, field.name), field.type, reveal=reveal)
         for field in msgspec.structs.fields(type(settings))
     }
 
@@ -38,12 +38,13 @@ def _off(table: msgspec.Struct, name: str) -> Any:
     return "" if value is None and isinstance(table, ListenSettings) and name != "tls" else value
 
 
-def _write(value: Any, kind: Any, *, reveal: bool) -> Any:
+def written_value(value: Any, kind: Any, *, reveal: bool = False) -> Any:
+    """Return the value of one setting, of this type, likewise."""
     match value:
         case msgspec.Struct():
             return written(value, reveal=reveal)
         case tuple():
-            return [_write(item, Any, reveal=reveal) for item in value]
+            return [written_value(item, Any, reveal=reveal) for item in value]
         case Secret() | Url() if reveal:
             return value.reveal()
         case Secret():
