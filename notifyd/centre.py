@@ -13,7 +13,7 @@ from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable, ConfigurationError, NotifydError
 from notifyd.events import Events
 from notifyd.settings import Layers, Settings
-from notifyd.settings.overlay import CENTRE, check_overlay, merge_patch
+from notifyd.settings.overlay import CENTRE, check_overlay, patched
 
 ATTEMPTS = 10
 """A change without a version is made anew where others come between; so many in a row are no accident."""
@@ -97,7 +97,7 @@ class Centre:
         makes no version.
         """
         check_overlay(patch)
-        await self._put(lambda overlay: merge_patch(overlay, patch), author, expected)
+        await self._put(lambda overlay: patched(overlay, patch), author, expected)
 
     async def restore(self, version: int, *, author: str, expected: int | None = None) -> None:
         """Go back to the overlay of an earlier version (0: none), as a new one. Raises also UnknownVersion."""

@@ -15,7 +15,7 @@ from notifyd.settings.names import children, dotted, kind_at, nearest_key, unkno
 from notifyd.settings.overlay import CENTRE, check_overlay
 from notifyd.settings.types import ConnectionLimit, ListenSettings, Settings
 from notifyd.settings.values import HIDDEN, convert_value, shown
-from notifyd.settings.written import written
+from notifyd.settings.written import written, written_value
 
 MAX_SECRET_FILE_BYTES = 2**20
 
@@ -86,6 +86,7 @@ class Layers:
         layers.adapt = self.adapt
         layers._raw, layers._sources = copy.deepcopy(self._raw), dict(self._sources)
         read = _Reader(CENTRE, self._base, plain_files=True).read(dict(overlay), [])
+        _complete(layers._raw, read, Settings())
         _merge(layers._raw, read, layers._sources, CENTRE, [])
         return layers
 
@@ -139,6 +140,18 @@ def _merge(into: dict[str, Any], layer: dict[str, Any], sources: dict[str, str],
         else:
             into[name] = value
         sources[dotted([*path, name])] = source
+
+
+def _complete(raw: dict[str, Any], overlay: Mapping[str, Any], defaults: msgspec.Struct) -> None:
+    """Put the defaults of what a table needs where an overlay has a part of it alone: one number of a rate."""
+    for field in msgspec.structs.fields(type(defaults)):
+        default, part = getattr(defaults, field.name), overlay.get(field.encode_name)
+        if isinstance(default, msgspec.Struct) and isinstance(part, Mapping):
+            table = raw.setdefault(field.encode_name, {})
+            for needed in msgspec.structs.fields(type(default)):
+                if needed.required:
+                    table.setdefault(needed.encode_name, written_value(getattr(default, needed.name), needed.type))
+            _complete(table, part, default)
 
 
 class _Reader:

@@ -35,6 +35,16 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return merged
 
 
+def patched(overlay: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an overlay with a merge patch applied, without the tables that nothing is left in."""
+    return _tidy(merge_patch(overlay, patch))
+
+
+def _tidy(table: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: _tidy(value) if isinstance(value, Mapping) else value for name, value in table.items()}
+    return {name: value for name, value in kept.items() if value != {}}
+
+
 def check_overlay(overlay: Any) -> None:
     """Raise ConfigurationError where an overlay, or a patch for one, is not made of keys that can change.
 
