@@ -19,7 +19,7 @@ CLUSTER_TIMEOUT_S = 30.0
 
 
 def config(
-    action: Annotated[Action, typer.Argument(help="What to do.", show_choices=True)],
+    action: Annotated[Action, typer.Argument(help="What to do.", show_choices=True)] = "get",
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY|KEY=VALUE|VERSION]…", help="Of what.")] = None,
     *,
     url: HttpUrlOption = DEFAULT_HTTP_URL,
@@ -47,9 +47,9 @@ def config(
         lines = _shown(_ask(url, api_key, "/v1/config"), given, as_json=as_json)
     else:
         path, method, body = _change(action, given)
-        headers = {"X-Author": _own_name() if author is None else author}
+        headers = {"X-Author": (_own_name() if author is None else author).encode()}
         if if_version is not None:
-            headers["If-Match"] = str(if_version)
+            headers["If-Match"] = b"%d" % if_version
         lines = _changed(_ask(url, api_key, path, body, method=method, headers=headers), as_json=as_json)
     for line in lines:
         print(line)

@@ -33,7 +33,7 @@ def ask_node(
     body: Any = None,
     *,
     method: str = "POST",
-    headers: "Mapping[str, str] | None" = None,
+    headers: "Mapping[str, bytes] | None" = None,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[int, bytes]:
     """GET a path of the API, or send `body` to it as JSON (POST or another method); return status and body.
@@ -48,7 +48,9 @@ def ask_node(
     from notifyd.errors import NotifydError
 
     method, content = ("GET", None) if body is None else (method, msgspec.json.encode(body))
-    given = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
+    given: dict[str, str | bytes] = dict(headers or {})
+    if content:
+        given["Content-Type"] = "application/json"
     if api_key is not None:
         given["Authorization"] = f"Bearer {api_key}"
     status, answer = _exchange(command, url, (method, path, content, given), timeout_s=timeout_s)
@@ -58,7 +60,7 @@ def ask_node(
 
 
 def _exchange(
-    command: str, url: str, request: tuple[str, str, bytes | None, dict[str, str]], *, timeout_s: float
+    command: str, url: str, request: tuple[str, str, bytes | None, dict[str, str | bytes]], *, timeout_s: float
 ) -> tuple[int, bytes]:
     from http.client import HTTPException
 

@@ -109,6 +109,11 @@ def _holds_secret(kind: Any) -> bool:
     return kind is Secret or (not children(kind) and any(_holds_secret(part) for part in get_args(kind)))
 
 
+def live_sections() -> list[str]:
+    """Return the sections that can change while a node runs, whole."""
+    return [section for section in children(Settings) if section not in FIXED_SECTIONS]
+
+
 def live_keys() -> list[str]:
     """Return the keys that can change while a node runs, two levels of them: what a person would change as one."""
     return _keys(live=True)

@@ -122,9 +122,7 @@ class Configuring:
         """Say who asks: in their own words where they give them, and by which key, which they cannot choose."""
         place = self._access.api_keys.place_of(presented_key(request.headers))
         caller = "local" if place is None else f"api key {place}"
-        author = " ".join(request.headers.get("x-author", "").split())
-        if len(author) > MAX_AUTHOR_CHARACTERS or not author.isprintable():
-            raise bad_request(f"X-Author is a name of at most {MAX_AUTHOR_CHARACTERS} printable characters")
+        author = _read_author(request)
         return f"{author} ({caller})" if author else caller
 
 
@@ -164,6 +162,17 @@ def _read_expected(request: Request) -> int | None:
     if (found := _VERSION.fullmatch(text)) is None:
         raise bad_request(f'If-Match is a version such as 7 or "7", not {text[:64]!r}')
     return int(found[1])
+
+
+def _read_author(request: Request) -> str:
+    """Read `X-Author`, which is UTF-8; "" where there is none. Raises RequestError 400."""
+    try:
+        author = " ".join(request.headers.get("x-author", "").encode("latin-1").decode().split())
+    except UnicodeDecodeError:
+        author = "\0"
+    if len(author) > MAX_AUTHOR_CHARACTERS or not author.isprintable():
+        raise bad_request(f"X-Author is a name of at most {MAX_AUTHOR_CHARACTERS} printable characters, as UTF-8")
+    return author
 
 
 def _version(one: ConfigurationVersion) -> VersionAnswer:

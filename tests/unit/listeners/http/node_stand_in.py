@@ -46,8 +46,12 @@ class NodeStandIn:
         self.failure: Exception | None = None
         self.pause: trio.Event | None = None
         self.begun = trio.Event()
-        self.kit = CentreKit(Layers.of(Settings()))
-        self.centre = self.kit.centre
+        self.use(CentreKit(Layers.of(Settings())))
+
+    def use(self, kit: CentreKit) -> None:
+        """Let the settings be those of this kit."""
+        self.kit = kit
+        self.centre = kit.centre
 
     @property
     def settings(self) -> Settings:
