@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, ask_node, printable, refusal
+from notifyd.cli.node_api import (
+    CLUSTER_TIMEOUT_S,
+    DEFAULT_HTTP_URL,
+    ApiKeyOption,
+    HttpUrlOption,
+    ask_node,
+    printable,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from notifyd.listeners.http.configuring import ConfigurationAnswer, VersionAnswer
@@ -14,8 +22,6 @@ if TYPE_CHECKING:
 Action = Literal["get", "set", "unset", "history", "rollback"]
 
 COMMAND = "notifyd config"
-CLUSTER_TIMEOUT_S = 30.0
-"""The node stores a change before it answers."""
 
 
 def config(

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 DEFAULT_HTTP_URL = "http://127.0.0.1:7502"
 TIMEOUT_S = 5.0
+CLUSTER_TIMEOUT_S = 30.0
+"""For what the node tells its cluster before it answers."""
+
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A bound on what is read from an address that may be anybody's."""
 

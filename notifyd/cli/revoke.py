@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, ask_node, printable, refusal
+from notifyd.cli.node_api import (
+    CLUSTER_TIMEOUT_S,
+    DEFAULT_HTTP_URL,
+    ApiKeyOption,
+    HttpUrlOption,
+    ask_node,
+    printable,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from notifyd.listeners.http.revoking import RevocationAnswer
-
-CLUSTER_TIMEOUT_S = 30.0
-"""The node tells its cluster before it answers."""
 
 
 def revoke(

@@ -97,10 +97,10 @@ def _describe(kind: Any) -> str:
     return f"list of {described}" if getattr(kind, "__origin__", None) is tuple else described
 
 
-def write(spec: Path) -> None:
+def write_table(spec: Path) -> None:
     """Write the file into the directory `spec`."""
     (spec / FILE).write_text(settings_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":  # pragma: no cover
-    write(Path(sys.argv[1] if len(sys.argv) > 1 else "spec"))
+    write_table(Path(sys.argv[1] if len(sys.argv) > 1 else "spec"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from notifyd.settings.meanings import MEANINGS
-from notifyd.settings.table import FILE, leaf_keys, settings_text, write
+from notifyd.settings.table import FILE, leaf_keys, settings_text, write_table
 
 SPEC = Path(__file__).parents[3] / "spec"
 
@@ -17,5 +17,5 @@ def test_every_setting_has_a_meaning_and_every_meaning_a_setting() -> None:
 
 
 def test_it_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
-    write(tmp_path)
+    write_table(tmp_path)
     assert (tmp_path / FILE).read_text(encoding="utf-8") == settings_text()
