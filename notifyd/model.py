@@ -37,7 +37,8 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     """A message as the broker accepted it; made for each publish, hence a Struct: a dataclass takes 1 us more.
 
     `time_ms` is Unix time. `position` is None where the topic keeps no history; `sender` where a backend published it.
-    `origin` names the session whose own connection is left out of the delivery, None where all receive it.
+    `origin` names the session whose own connection is left out of the delivery, None where all receive it. `trace` is
+    the trace it belongs to (protocol.trace), None where nobody gave it one.
     """
 
     topic: str
@@ -46,3 +47,4 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     position: Position | None = None
     sender: str | None = None
     origin: SessionId | None = None
+    trace: str | None = None

@@ -27,7 +27,8 @@ from notifyd.listeners.http.listener import HttpListener
 from notifyd.policy.admission import Admission
 from notifyd.settings import FIXED_SECTIONS, Address, Layers, Settings
 from notifyd.supervision import Branch, open_branch
-from notifyd.telemetry import Telemetry
+from notifyd.telemetry import Telemetry, open_tracer
+from notifyd.tracing import Tracer
 from notifyd.transport.tls import server_context
 from protocol.backoff import CAP_S
 from protocol.connecting import ConnectionState
@@ -149,10 +150,16 @@ class Node:
                 listen.websocket,
                 websocket.websocket_server(context, self._own_ports, tls),
                 websocket.WEBSOCKET_REFUSAL,
+                listen.proxy_protocol.websocket,
             ),
-            "device": (listen.device, device.device_server(context, tls), device.DEVICE_REFUSAL),
+            "device": (
+                listen.device,
+                device.device_server(context, tls),
+                device.DEVICE_REFUSAL,
+                listen.proxy_protocol.device,
+            ),
         }
-        for name, (address, serve, refusal) in serving.items():
+        for name, (address, serve, refusal, proxies) in serving.items():
             if address is not None:
                 listener = ClientListener(
                     name,
@@ -162,6 +169,7 @@ class Node:
                     refusal=refusal,
                     events=context.events,
                     tls=tls,
+                    proxies=proxies,
                     reuse_port=settings.node.workers > 1,
                 )
                 await branch.start(name, listener.run)
@@ -187,6 +195,7 @@ class Node:
             self.context.events,
             payload_limit_bytes=self.settings.limits.payload_bytes,
             websocket_url=self.websocket_url,
+            trusted_proxies=self.settings.listen.trusted_proxies,
             reuse_port=self.settings.node.workers > 1,
         )
         await branch.start("http", http.run)
@@ -218,8 +227,22 @@ async def open_node(
     settings = layers.build()
     clock = clock or Clock()
     telemetry = telemetry or Telemetry()
+    async with (
+        open_tracer(settings.tracing, node=settings.node.name, clock=clock, events=telemetry) as tracer,
+        _open(layers, clock, telemetry, tracer) as node,
+    ):
+        yield node
+
+
+@asynccontextmanager
+async def _open(layers: Layers, clock: Clock, telemetry: Telemetry, tracer: Tracer) -> AsyncIterator[Node]:
+    settings = layers.build()
     hub = Hub(
-        settings, lambda receiver: _open_broker(settings, receiver, clock, telemetry), clock=clock, events=telemetry
+        settings,
+        lambda receiver: _open_broker(settings, receiver, clock, telemetry),
+        clock=clock,
+        events=telemetry,
+        tracer=tracer,
     )
     context = Context(
         settings=settings,

@@ -172,12 +172,13 @@ class Broker(Protocol):
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Accept a message: append it, give it a position and hand it to every node's receiver, in one step.
 
-        A `key` seen on the topic within five minutes gets the first answer again, and nothing is delivered. Without
-        history it raises only where the key could not be remembered: while the broker is away the message reaches this
-        node's subscribers.
+        A `key` seen on the topic within five minutes gets the first answer again, and nothing is delivered: the trace
+        that is carried is the first one's. Without history it raises only where the key could not be remembered: while
+        the broker is away the message reaches this node's subscribers.
         """
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:

@@ -1,5 +1,6 @@
 """`notifyd serve`: one process that is a node, or with `node.workers` several, each a node."""
 
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ import trio
 import typer
 
 from notifyd.cli.configuration import ConfigOption
+from notifyd.cli.service_manager import ServiceManager
 from notifyd.settings.types import LogLevel
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ def serve(
     settings = layers.build()
     telemetry = Telemetry(settings.log.level)
     raise_descriptor_limit(telemetry)
+    manager = ServiceManager(os.environ)
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
         read = partial(read_layers, config, overrides)
-        trio.run(partial(run_workers, layers, telemetry, command=worker_command, read=read))
+        trio.run(partial(run_workers, layers, telemetry, manager, command=worker_command, read=read))
     else:
-        trio.run(run_until_signal, layers, telemetry, config, overrides)
+        trio.run(run_until_signal, layers, telemetry, manager, config, overrides)
 
 
 def worker_command(number: int) -> list[str]:
@@ -64,7 +67,11 @@ def worker_command(number: int) -> list[str]:
 
 
 async def run_until_signal(
-    layers: "Layers", telemetry: "Telemetry", config: "Path | None", overrides: dict[str, Any]
+    layers: "Layers",
+    telemetry: "Telemetry",
+    manager: ServiceManager,
+    config: "Path | None",
+    overrides: dict[str, Any],
 ) -> None:
     """Run a node until it is told to stop and has drained. Raises what keeps it from starting."""
     from notifyd.node import open_node
@@ -72,23 +79,34 @@ async def run_until_signal(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with open_node(layers, telemetry=telemetry) as node, trio.open_nursery() as nursery:
             telemetry.log("info", "serving", node=node.settings.node.name, **_addresses(node))
-            nursery.start_soon(_obey, signals, node, config, overrides)
+            await manager.tell(READY=1, STATUS="serving")
+            nursery.start_soon(_obey, signals, node, manager, config, overrides)
+            nursery.start_soon(manager.beat, trio.lowlevel.checkpoint, partial(_status, node))
             await node.wait_drained()
             nursery.cancel_scope.cancel()
         telemetry.log("info", "stopped")
 
 
-async def _obey(signals: AsyncIterator[int], node: "Node", config: "Path | None", overrides: dict[str, Any]) -> None:
+async def _obey(
+    signals: AsyncIterator[int],
+    node: "Node",
+    manager: ServiceManager,
+    config: "Path | None",
+    overrides: dict[str, Any],
+) -> None:
     """Do what the signals say. Returns when a second one asks to stop at once."""
     async with trio.open_nursery() as draining:
         async for number in signals:
             if number == signal.SIGHUP:
-                reload(node, config, overrides)
+                async with manager.reloading():
+                    reload(node, config, overrides)
             elif node.draining:
                 node.telemetry.log("warning", "stopping_at_once")
                 node.stop()
             else:
-                node.telemetry.log("info", "draining", window_s=node.settings.node.drain_s)
+                drain_s = node.settings.node.drain_s
+                node.telemetry.log("info", "draining", window_s=drain_s)
+                await manager.tell_stopping(drain_s)
                 draining.start_soon(node.drain)
 
 
@@ -113,6 +131,10 @@ def raise_descriptor_limit(telemetry: "Telemetry") -> None:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     telemetry.log("info", "descriptor_limit", limit=hard, before=soft)
+
+
+def _status(node: "Node") -> str:
+    return f"{'draining' if node.draining else 'serving'}, connections: {len(node.context.connections)}"
 
 
 def _addresses(node: "Node") -> dict[str, str]:

@@ -124,4 +124,6 @@ def _hit_barrier(connection: Connection, bugs: Exception | BaseExceptionGroup[Ex
     connection.ending = connection.ending or Ending(CloseCode.INTERNAL, "internal error")
     connection.context.events.count("barrier_hits", place="connection")
     text = "".join(traceback.format_exception(bugs))
-    connection.context.events.log("error", "connection_failed", connection=connection.number, traceback=text)
+    connection.context.events.log(
+        "error", "connection_failed", connection=connection.number, address=connection.stream.peer, traceback=text
+    )

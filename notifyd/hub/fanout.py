@@ -4,7 +4,7 @@
 next step of the scheduler: nothing is held back for a timer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import trio
 
@@ -15,6 +15,7 @@ from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import JoinedFrames, Outbox
 from notifyd.hub.registry import Registry, Topic
 from notifyd.model import Notification
+from notifyd.tracing import NoTracer, Span, Step, Tracer
 from protocol.position import Position
 
 
@@ -24,9 +25,11 @@ class Fanout:
     A core service: `run` sends what `deliver` queued. No method but `run` is a checkpoint.
     """
 
-    def __init__(self, registry: Registry, events: Events) -> None:
+    def __init__(self, registry: Registry, events: Events, tracer: Tracer | None = None) -> None:
         self._registry = registry
         self._events = events
+        self._tracer = tracer or NoTracer()
+        self._deliveries: list[Span] = []
         self._touched: dict[Outbox, object] = {}
         self._sender = trio.lowlevel.ParkingLot()
 
@@ -39,9 +42,22 @@ class Fanout:
                 continue
             if notification.position is not None:
                 topic.position = notification.position
-            delivery = Delivery.of(notification, topic.policy.overflow)
+            delivery = Delivery.of(notification, topic.policy)
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
-            self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            if notification.trace is None:
+                self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            else:
+                self._trace(topic, delivery, left_out.outbox if left_out else None, notification.trace)
+
+    def _trace(self, topic: Topic, delivery: Delivery, left_out: Outbox | None, trace: str) -> None:
+        """Hand out what has a trace: the fan-out is one step, and all of what `flush` does with it is another."""
+        with self._tracer.begin(Step.FAN_OUT, topic.name, trace) as step:
+            count = self.hand_out(topic, delivery, left_out)
+            step.tell(connections=count)
+        if count:
+            sending = self._tracer.begin(Step.DELIVERY, topic.name, step.trace)
+            sending.tell(connections=count)
+            self._deliveries.append(sending)
 
     def lose(self, loss: Loss) -> None:
         """Tell a topic's subscribers which offsets will not come; they go on behind them."""
@@ -63,8 +79,8 @@ class Fanout:
         self._events.count("gaps", reason=loss.reason)
         self._touched.update(topic.live)
 
-    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> None:
-        """Queue one delivery for a topic's subscribers, all but `left_out`."""
+    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> int:
+        """Queue one delivery for a topic's subscribers, all but `left_out`; return for how many."""
         live = topic.live
         count = len(live)
         if not self._touched:
@@ -81,6 +97,7 @@ class Fanout:
             count += self._hand_to_late(topic, delivery, left_out)
         self._events.count("messages_delivered", count)
         self._touched.update(live)
+        return count
 
     def _hand_to_late(self, topic: Topic, delivery: Delivery, left_out: Outbox | None) -> int:
         """Give those that catch up what they would miss; return how many got it.
@@ -110,6 +127,16 @@ class Fanout:
         joined: JoinedFrames = {}
         for outbox in touched:
             outbox.flush(joined)
+        if self._deliveries:
+            self._end_deliveries(touched)
+
+    def _end_deliveries(self, touched: Iterable[Outbox]) -> None:
+        """End the steps of what was sent together; what a socket did not take is for its connection's writer."""
+        deliveries, self._deliveries = self._deliveries, []
+        blocked = sum(outbox.is_blocked for outbox in touched)
+        for sending in deliveries:
+            sending.tell(blocked=blocked)
+            sending.end()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whenever something was queued, until cancelled."""

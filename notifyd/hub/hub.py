@@ -22,6 +22,7 @@ from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
 from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
+from notifyd.tracing import NoTracer, Step, Tracer
 from protocol.errors import CloseCode, ErrorCode, RequestError
 from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
@@ -37,15 +38,22 @@ class Hub:
     """
 
     def __init__(
-        self, settings: Settings, open_broker: Callable[[Receiver], Broker], *, clock: Clock, events: Events
+        self,
+        settings: Settings,
+        open_broker: Callable[[Receiver], Broker],
+        *,
+        clock: Clock,
+        events: Events,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._events = events
+        self.tracer = tracer or NoTracer()
         self.revocations = Revocations()
         self.on_configuration: Callable[[ConfigurationVersion], None] = lambda _newest: None
         self.registry = Registry(settings.policy_for)
-        self.fanout = Fanout(self.registry, events)
+        self.fanout = Fanout(self.registry, events, self.tracer)
         self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
         self.recovery = Recovery(self.registry, self.broker, self.interest)
@@ -66,10 +74,17 @@ class Hub:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Accept a message and hand it to every subscriber; see Broker.publish. `data` must have been checked."""
         retention = retention_of(self._settings.policy_for(topic))
-        return await self.broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        with self.tracer.begin(Step.APPEND, topic, trace) as step:
+            accepted = await self.broker.publish(
+                topic, data, retention, key=key, sender=sender, origin=origin, trace=step.trace
+            )
+            if step.trace is not None:
+                step.tell(repeated=accepted.repeated, scope=accepted.scope or "cluster")
+        return accepted
 
     async def history(self, topic: str, since: Since, limit: int) -> Page:
         """Read kept messages after `since`; a position that cannot be continued reads what is still kept after it."""

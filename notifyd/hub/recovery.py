@@ -119,7 +119,7 @@ class CatchUp:
         subscription.sent = _start_of(page)
         for notification in page.messages:
             if not self._is_own_echo(notification):
-                delivery = Delivery.of(notification, subscription.topic.policy.overflow)
+                delivery = Delivery.of(notification, subscription.topic.policy)
                 if not self._outbox.has_room(delivery):
                     return False
                 self._outbox.put(delivery)

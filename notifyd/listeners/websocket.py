@@ -17,7 +17,9 @@ from notifyd.connection.limits import CONNECT_BYTES
 from notifyd.connection.transport import Opened
 from notifyd.errors import StreamBroken
 from notifyd.listeners.http.guard import host_name
+from notifyd.listeners.introduction import introduce
 from notifyd.model import Identity
+from notifyd.policy.forwarding import client_of
 from notifyd.policy.origin import OriginPolicy
 from notifyd.settings import Address
 from notifyd.transport.request_head import HeadError, HeadReader, RequestHead, response
@@ -51,11 +53,11 @@ class WebSocketServer:
 
     async def _open(self, connection: Connection) -> Opened | None:
         """Perform the handshake; a refused client has got its HTTP answer, and None is returned."""
-        stream = connection.stream
-        if isinstance(stream, TlsStream):
-            await stream.handshake()
+        stream, listen = connection.stream, self._context.settings.listen
+        await introduce(stream, listen.proxy_protocol.websocket, self._context.events)
         try:
             head = await _read_head(stream)
+            stream.peer = client_of(stream.peer, head.headers.get("x-forwarded-for", ()), listen.trusted_proxies)
             return await self._upgrade(connection, head)
         except HeadError as refusal:
             self._context.events.count("refusals", reason=refusal.reason)

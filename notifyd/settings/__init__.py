@@ -17,14 +17,16 @@ from notifyd.settings.types import (
     LogSettings,
     NodeSettings,
     Overflow,
+    ProxyProtocol,
     Rate,
     SessionSettings,
     Settings,
     Tls,
     TokenKey,
     TopicPolicy,
+    TracingSettings,
 )
-from notifyd.settings.values import Address, Secret, Url
+from notifyd.settings.values import Address, Network, Secret, Url
 
 __all__ = [
     "FIXED_SECTIONS",
@@ -41,8 +43,10 @@ __all__ = [
     "ListenSettings",
     "LogLevel",
     "LogSettings",
+    "Network",
     "NodeSettings",
     "Overflow",
+    "ProxyProtocol",
     "Rate",
     "Secret",
     "SessionSettings",
@@ -50,6 +54,7 @@ __all__ = [
     "Tls",
     "TokenKey",
     "TopicPolicy",
+    "TracingSettings",
     "Url",
     "load",
     "load_layers",

@@ -14,12 +14,12 @@ from notifyd.settings.checks import check_settings
 from notifyd.settings.names import children, dotted, kind_at, nearest_key, unknown_keys
 from notifyd.settings.overlay import CENTRE, check_overlay
 from notifyd.settings.types import ConnectionLimit, ListenSettings, Settings
-from notifyd.settings.values import HIDDEN, convert_value, shown
+from notifyd.settings.values import HIDDEN, Address, convert_value, shown
 from notifyd.settings.written import written, written_value
 
 MAX_SECRET_FILE_BYTES = 2**20
 
-_LISTENERS = tuple(name for name in ListenSettings.__struct_fields__ if name != "tls")
+_LISTENERS = tuple(name for name, kind in children(ListenSettings).items() if Address in get_args(kind))
 
 
 class Layers:

@@ -10,6 +10,9 @@ MEANINGS = {
     "listen.tls.certificate": "PEM file with the certificate and its chain, for `websocket` and `device`.",
     "listen.tls.key": "PEM file with its private key.",
     "listen.tls.client_ca": "PEM file: with it, every client needs a certificate that one of these signed.",
+    "listen.proxy_protocol.websocket": "Peers that begin their connections with a PROXY header, and must.",
+    "listen.proxy_protocol.device": "Likewise.",
+    "listen.trusted_proxies": "Peers whose `X-Forwarded-For` is believed.",
     "broker.url": "The embedded broker, or the shared one that makes many nodes one: `redis://`, `redis+sentinel://`, "
     "`redis+cluster://`.",
     "broker.prefix": "Before every key in a shared broker.",
@@ -52,6 +55,10 @@ MEANINGS = {
     "topics.overflow": "What becomes of a subscriber that reads too slowly.",
     "topics.publish": 'Who may: `"token"`, whom a token allows; `"anyone"`; `"service"`, the HTTP API only.',
     "topics.subscribe": "Likewise.",
+    "topics.trace": "Whether a message's trace is passed on to subscribers.",
+    "tracing.endpoint": "A collector of OpenTelemetry, by OTLP over HTTP. Needs `notifyd[tracing]`.",
+    "tracing.ratio": "The share of publishes without a trace that begin one.",
+    "tracing.service": "`service.name` of the spans.",
     "log.level": "The least that is logged.",
     "debug.echo": "Serves `/echo` for conformance suites; on loopback only.",
 }

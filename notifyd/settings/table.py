@@ -15,11 +15,11 @@ import msgspec
 from notifyd.settings.meanings import MEANINGS
 from notifyd.settings.names import children
 from notifyd.settings.types import FIXED_SECTIONS, Settings
-from notifyd.settings.values import Address, Bytes, Seconds, Secret, Url
+from notifyd.settings.values import Address, Bytes, Network, Seconds, Secret, Url
 from notifyd.settings.written import written_value
 from protocol.topics import Pattern
 
-FILE = "settings.md"
+SETTINGS_FILE = "settings.md"
 
 _NAMES: dict[Any, str] = {
     str: "text",
@@ -29,6 +29,7 @@ _NAMES: dict[Any, str] = {
     Seconds: "duration",
     Bytes: "size",
     Address: "HOST:PORT",
+    Network: "network, such as `10.0.0.0/8`",
     Path: "path of a file",
     Pattern: "topic pattern",
     Secret: "secret",
@@ -99,7 +100,7 @@ def _describe(kind: Any) -> str:
 
 def write_table(spec: Path) -> None:
     """Write the file into the directory `spec`."""
-    (spec / FILE).write_text(settings_text(), encoding="utf-8")
+    (spec / SETTINGS_FILE).write_text(settings_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":  # pragma: no cover

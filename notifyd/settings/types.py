@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from notifyd.settings.values import Address, Bytes, Seconds, Secret, Url
+from notifyd.settings.values import Address, Bytes, Network, Seconds, Secret, Url
 from protocol.codec import DEFAULT_PAYLOAD_LIMIT_BYTES
 from protocol.topics import Pattern
 
@@ -51,7 +51,7 @@ class Access(StrEnum):
     SERVICE = "service"
 
 
-FIXED_SECTIONS = ("node", "listen", "broker", "debug")
+FIXED_SECTIONS = ("node", "listen", "broker", "tracing", "debug")
 """Sections whose changes need a restart: they name what was opened at the start."""
 
 
@@ -82,13 +82,25 @@ class Tls(_Section, frozen=True, kw_only=True):
     client_ca: Path | None = None
 
 
+class ProxyProtocol(_Section, frozen=True, kw_only=True):
+    """`[listen] proxy_protocol`: for each listener, the proxies whose connections begin with a PROXY header."""
+
+    websocket: tuple[Network, ...] = ()
+    device: tuple[Network, ...] = ()
+
+
 class ListenSettings(_Section, frozen=True, kw_only=True):
-    """`[listen]`: where; None is off. `tls` holds for the WebSocket and the device listener."""
+    """`[listen]`: where; None is off. `tls` holds for the WebSocket and the device listener.
+
+    `trusted_proxies` are those whose `X-Forwarded-For` is believed, on the WebSocket and the HTTP listener.
+    """
 
     websocket: Address | None = Address("127.0.0.1", 7500)
     device: Address | None = Address("127.0.0.1", 7501)
     http: Address | None = Address("127.0.0.1", 7502)
     tls: Tls | None = None
+    proxy_protocol: ProxyProtocol = ProxyProtocol()
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class BrokerSettings(_Section, frozen=True, kw_only=True):
@@ -191,6 +203,7 @@ class TopicPolicy(_Section, frozen=True, kw_only=True):
     ttl_s: Seconds = msgspec.field(name="ttl", default=3600.0)
     presence: bool = True
     joins: bool = False
+    trace: bool = False
     overflow: Overflow = Overflow.DISCONNECT
     publish: Access = Access.TOKEN
     subscribe: Access = Access.TOKEN
@@ -200,6 +213,17 @@ class LogSettings(_Section, frozen=True, kw_only=True):
     """`[log]`: the least level that is logged."""
 
     level: LogLevel = "info"
+
+
+class TracingSettings(_Section, frozen=True, kw_only=True):
+    """`[tracing]`: where spans are sent, by OTLP over HTTP; None makes none.
+
+    `ratio` is the share of publishes without a trace that begin one; `service` names this service to those who look.
+    """
+
+    endpoint: Url | None = None
+    ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    service: Name = "notifyd"
 
 
 class DebugSettings(_Section, frozen=True, kw_only=True):
@@ -224,6 +248,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     sessions: SessionSettings = SessionSettings()
     topics: tuple[TopicPolicy, ...] = ()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:

@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 import msgspec
 
-from notifyd.settings.types import ListenSettings
 from notifyd.settings.values import (
     WITHHELD,
     Address,
     Bytes,
+    Network,
     Seconds,
     Secret,
     Url,
@@ -27,15 +27,9 @@ def written(settings: msgspec.Struct, *, reveal: bool = False) -> dict[str, Any]
     Secrets are withheld, and the credentials of URLs left out, unless `reveal` says otherwise.
     """
     return {
-        field.encode_name: written_value(_off(settings, field.name), field.type, reveal=reveal)
+        field.encode_name: written_value(getattr(settings, field.name), field.type, reveal=reveal)
         for field in msgspec.structs.fields(type(settings))
     }
-
-
-def _off(table: msgspec.Struct, name: str) -> Any:
-    """Write a listener that is off as a file does."""
-    value = getattr(table, name)
-    return "" if value is None and isinstance(table, ListenSettings) and name != "tls" else value
 
 
 def written_value(value: Any, kind: Any, *, reveal: bool = False) -> Any:
@@ -49,7 +43,9 @@ def written_value(value: Any, kind: Any, *, reveal: bool = False) -> Any:
             return value.reveal()
         case Secret():
             return WITHHELD
-        case Address() | Path() | Url():
+        case None if Address in get_args(kind):
+            return ""  # a listener that is off
+        case Address() | Network() | Path() | Url():
             return str(value)
         case Pattern():
             return value.text

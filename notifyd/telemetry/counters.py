@@ -34,6 +34,8 @@ COUNTERS: Mapping[str, Metric] = MappingProxyType(
         "service_restarts": Metric("Restarts of a service after a failure.", ("service",)),
         "token_refusals": Metric("Tokens that were not accepted."),
         "rate_limited": Metric("Requests and floods stopped by a token bucket.", ("kind",)),
+        "spans_left_out": Metric("Steps of sampled traces that were not kept, by what was too much.", ("reason",)),
+        "spans_lost": Metric("Spans that the collector of traces did not take."),
         "log_lines_left_out": Metric("Repeated warnings and errors that the log left out."),
     }
 )

@@ -9,6 +9,8 @@ from notifyd.clock import Clock
 from notifyd.telemetry.log import Log
 from notifyd.telemetry.metrics import Metrics
 from notifyd.telemetry.repeats import Repeats
+from notifyd.tracing import CURRENT_TRACE
+from protocol.trace import trace_id_of
 
 _CLOCK = Clock(monotonic_s=time.monotonic)
 """Not Trio's: there are lines to write before it runs and after."""
@@ -40,6 +42,9 @@ class Telemetry:
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one structured line; `level` is debug, info, warning or error."""
         if level in _LIMITED_LEVELS:
+            trace = CURRENT_TRACE.get()
+            if trace is not None:
+                fields["trace_id"] = trace_id_of(trace)
             kind = (event, *(str(fields[field]) for field in _KIND_FIELDS if field in fields))
             left_out = self._repeats.admit(kind, self._clock.monotonic_s())
             if left_out is None:

@@ -16,8 +16,9 @@ import trio
 from notifyd.hub.delivery import Delivery
 from notifyd.model import Notification
 from notifyd.node import Node, open_node
-from notifyd.settings import Overflow, load
+from notifyd.settings import TopicPolicy, load
 from protocol.framing import Form
+from protocol.topics import Pattern
 from tests.bench.lines import read_line
 from tests.bench.result import Result, compare
 
@@ -70,7 +71,7 @@ async def _by_loop_us(node: Node, bare: Sequence[socket.socket], messages: int) 
 
 
 def _frame(notification: Notification) -> bytes:
-    return Delivery.of(notification, Overflow.DISCONNECT).frame(Form.WEBSOCKET_JSON)
+    return Delivery.of(notification, TopicPolicy(match=Pattern("**"))).frame(Form.WEBSOCKET_JSON)
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ from notifyd.listeners.device import device_server
 from notifyd.listeners.websocket import websocket_server
 from notifyd.policy.admission import Admission
 from notifyd.settings import Access, AuthSettings, NodeSettings, Overflow, Secret, Settings, TokenKey, TopicPolicy
+from notifyd.tracing import Tracer
 from protocol.topics import Pattern
 from tests.kit.clients import Client, DeviceClient, WebSocketClient
 from tests.kit.memory_stream import CAPACITY_BYTES, MemoryStream, memory_pair
@@ -114,9 +115,11 @@ class MemoryNode:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def open_stream(self, transport: str, capacity_bytes: int = CAPACITY_BYTES) -> MemoryStream:
-        """Let a client connect to a listener, and return its end; nothing has been sent."""
-        server, client = memory_pair(capacity_bytes, peer=f"memory:{len(self.served) + 1}")
+    def open_stream(
+        self, transport: str, capacity_bytes: int = CAPACITY_BYTES, *, peer: str | None = None
+    ) -> MemoryStream:
+        """Let a client connect to a listener, from `peer`, and return its end; nothing has been sent."""
+        server, client = memory_pair(capacity_bytes, peer=peer or f"memory:{len(self.served) + 1}")
         served = Served(server)
         self.served.append(served)
         assert self.admission.admit()
@@ -232,7 +235,11 @@ class MemoryNode:
 
 @asynccontextmanager
 async def open_memory_node(
-    node_settings: Settings | None = None, *, events: RecordedEvents | None = None, clock: Clock | None = None
+    node_settings: Settings | None = None,
+    *,
+    events: RecordedEvents | None = None,
+    clock: Clock | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[MemoryNode]:
     """Run a node for the length of the block; leaving it cancels everything."""
     node_settings = node_settings or settings()
@@ -243,7 +250,7 @@ async def open_memory_node(
         brokers.append(ScriptedBroker(receiver, clock=clock))
         return brokers[0]
 
-    hub = Hub(node_settings, open_broker, clock=clock, events=events)
+    hub = Hub(node_settings, open_broker, clock=clock, events=events, tracer=tracer)
     context = Context(
         settings=node_settings,
         hub=hub,

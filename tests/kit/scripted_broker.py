@@ -174,9 +174,12 @@ class ScriptedBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         await self._meet("publish", topic)
-        published = await self._broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        published = await self._broker.publish(
+            topic, data, retention, key=key, sender=sender, origin=origin, trace=trace
+        )
         await self._travel()
         return published
 

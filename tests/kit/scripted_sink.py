@@ -20,9 +20,10 @@ from notifyd.errors import StreamBroken
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import Outbox
 from notifyd.model import Notification
-from notifyd.settings import Overflow
+from notifyd.settings import Overflow, TopicPolicy
 from protocol.framing import Form
 from protocol.position import Position
+from protocol.topics import Pattern
 
 EPOCH = "e1"
 
@@ -124,4 +125,7 @@ def make_delivery(
 ) -> Delivery:
     """Return a delivery whose data is `size` characters; without an offset it has no place in a history."""
     position = None if offset is None else Position(epoch, offset)
-    return Delivery.of(Notification(topic, "x" * size, 1_790_000_000_000, position), overflow)
+    return Delivery.of(
+        Notification(topic, "x" * size, 1_790_000_000_000, position),
+        TopicPolicy(match=Pattern("**"), overflow=overflow),
+    )

@@ -116,6 +116,7 @@ class MemoryBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Append, give a position and deliver, in one step without a checkpoint.
 
@@ -132,13 +133,13 @@ class MemoryBroker:
         time_ms = int(self._unix_s() * 1000)
         position = None
         if retention.history > 0:
-            position = self._histories.append(topic, retention, now_s, pack(data, time_ms, sender, origin))
+            position = self._histories.append(topic, retention, now_s, pack(data, time_ms, sender, origin, trace))
         else:
             self._histories.end_epoch(topic)
         if name is not None:
             self._keys.remember(name, position, now_s)
         if topic in self._interest:
-            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin),))
+            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin, trace),))
         return Accepted(position)
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:  # noqa: ARG002 - the histories know it

@@ -161,6 +161,7 @@ class RedisBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Accept a message; see Broker. Without history, one that Redis cannot be given reaches this node's clients."""
         sequence = next(self._sequence)
@@ -169,7 +170,7 @@ class RedisBroker:
             return Accepted(None, scope="node", repeated=True)
         try:
             return await self._history.publish(
-                topic, data, retention, key=key, sender=sender, origin=origin, sequence=sequence
+                topic, data, retention, key=key, sender=sender, origin=origin, trace=trace, sequence=sequence
             )
         except BrokerUnavailable:
             if retention.history:
@@ -181,7 +182,7 @@ class RedisBroker:
                 return Accepted(None, scope="node", repeated=True)
             if len(self._local_keys) < LOCAL_KEYS:
                 self._local_keys.remember(local, None, now_s)
-        notification = Notification(topic, data, self._clock.unix_ms(), None, sender, origin)
+        notification = Notification(topic, data, self._clock.unix_ms(), None, sender, origin, trace)
         self._ordering.deliver_here(notification, self.node, sequence)
         return Accepted(None, scope="node")
 

@@ -38,6 +38,10 @@ class Drain(msgspec.Struct, tag=True, frozen=True):
     """Take no new clients, let the connected go over the drain window, and end."""
 
 
+class Probe(msgspec.Struct, tag=True, frozen=True):
+    """Say that you are alive."""
+
+
 class Stop(msgspec.Struct, tag=True, frozen=True):
     """End at once."""
 
@@ -46,14 +50,18 @@ class Serving(msgspec.Struct, tag=True, frozen=True):
     """Every listener of the worker accepts."""
 
 
+class Alive(msgspec.Struct, tag=True, frozen=True):
+    """The answer to `Probe`: the worker's loop turns."""
+
+
 class Failed(msgspec.Struct, tag=True, frozen=True):
     """The worker ends, and this is why, in a line for a person."""
 
     problem: str
 
 
-Order = Start | Reload | Drain | Stop
-Report = Serving | Failed
+Order = Start | Reload | Probe | Drain | Stop
+Report = Serving | Alive | Failed
 Incoming = TypeVar("Incoming")
 
 
@@ -64,13 +72,14 @@ class ChannelBroken(NotifydError):
 class Channel(Generic[Incoming]):
     """One end. Iterating yields what the other says, `kind` in type, until it is gone.
 
-    One task sends and one receives. Iterating raises ChannelBroken.
+    One task receives; any may send. Iterating raises ChannelBroken.
     """
 
     def __init__(self, stream: trio.abc.Stream, kind: Any) -> None:
         self._stream = stream
         self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(kind)
         self._received = bytearray()
+        self._sending = trio.Lock()
 
     async def send(self, message: Order | Report) -> None:
         """Say something. It is lost where the other has gone.
@@ -78,10 +87,11 @@ class Channel(Generic[Incoming]):
         Cancelled, it may have been cut short, and the channel is of no more use.
         """
         content = msgspec.msgpack.encode(message)
-        try:
-            await self._stream.send_all(len(content).to_bytes(LENGTH_BYTES, "big") + content)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.lowlevel.checkpoint()
+        async with self._sending:
+            try:
+                await self._stream.send_all(len(content).to_bytes(LENGTH_BYTES, "big") + content)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await trio.lowlevel.checkpoint()
 
     async def __aiter__(self) -> AsyncIterator[Incoming]:
         while (message := await self.receive()) is not None:

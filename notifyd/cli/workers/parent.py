@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 import trio
 
+from notifyd.cli.service_manager import ServiceManager
 from notifyd.cli.workers.process import STOP_S, WorkerProcess
 from notifyd.cli.workers.share import Share
 from notifyd.clock import Clock
@@ -28,7 +29,14 @@ class WorkersFailed(NotifydError):
     """The workers did not all end well."""
 
 
-async def run_workers(layers: Layers, events: Events, *, command: WorkerCommand, read: Callable[[], Layers]) -> None:
+async def run_workers(
+    layers: Layers,
+    events: Events,
+    manager: ServiceManager,
+    *,
+    command: WorkerCommand,
+    read: Callable[[], Layers],
+) -> None:
     """Run the workers of a node until it is told to stop and all have drained. `read` reads the layers again.
 
     Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one does not come to
@@ -40,7 +48,8 @@ async def run_workers(layers: Layers, events: Events, *, command: WorkerCommand,
     ):
         workers = Workers(layers, addresses, events, command=command)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, workers, events, read)
+            nursery.start_soon(_obey, signals, workers, events, manager, read)
+            nursery.start_soon(_report, workers, manager)
             await workers.run()
             nursery.cancel_scope.cancel()
         if problems := workers.problems():
@@ -48,19 +57,34 @@ async def run_workers(layers: Layers, events: Events, *, command: WorkerCommand,
         events.log("info", "stopped")
 
 
-async def _obey(signals: AsyncIterator[int], workers: "Workers", events: Events, read: Callable[[], Layers]) -> None:
+async def _obey(
+    signals: AsyncIterator[int],
+    workers: "Workers",
+    events: Events,
+    manager: ServiceManager,
+    read: Callable[[], Layers],
+) -> None:
     """Do what the signals say."""
     async for number in signals:
         if number == signal.SIGHUP:
-            try:
-                workers.reload(read())
-            except ConfigurationError as error:
-                events.log("error", "reload_refused", problem=str(error))
+            async with manager.reloading():
+                try:
+                    workers.reload(read())
+                except ConfigurationError as error:
+                    events.log("error", "reload_refused", problem=str(error))
         elif workers.draining:
             events.log("warning", "stopping_at_once")
             workers.stop()
         else:
+            await manager.tell_stopping(workers.drain_s)
             workers.drain()
+
+
+async def _report(workers: "Workers", manager: ServiceManager) -> None:
+    """Tell the service manager that the workers serve, and from then on that all of them live."""
+    await workers.serving.wait()
+    await manager.tell(READY=1, STATUS=workers.status())
+    await manager.beat(workers.answer, workers.status)
 
 
 @contextmanager
@@ -85,6 +109,7 @@ class Workers:
         self, layers: Layers, addresses: dict[str, Address], events: Events, *, command: WorkerCommand
     ) -> None:
         self.draining = False
+        self.serving = trio.Event()
         self._settings = settings = layers.build()
         self._addresses = addresses
         self._events = events
@@ -108,12 +133,16 @@ class Workers:
                 worker.kill()
             await self._wait_ended()
 
+    @property
+    def drain_s(self) -> float:
+        """Over how many seconds their clients leave."""
+        return self._settings.node.drain_s
+
     def drain(self) -> None:
         """Let all drain at the same time. Those that do not serve yet end at once."""
-        drain_s = self._settings.node.drain_s
-        self._events.log("info", "draining", window_s=drain_s)
+        self._events.log("info", "draining", window_s=self.drain_s)
         self.draining = True
-        self._patience.deadline = trio.current_time() + drain_s + MARGIN_S
+        self._patience.deadline = trio.current_time() + self.drain_s + MARGIN_S
         for worker in self._workers:
             worker.drain()
         self._starting.cancel()
@@ -136,6 +165,15 @@ class Workers:
     def _share(self, layers: Layers, number: int) -> Layers:
         return layers.adapted(Share(self._settings, number, self._addresses))
 
+    async def answer(self) -> None:
+        """Wait until every worker that serves has shown that it is alive: one that hangs keeps us waiting."""
+        for answered in [worker.ask() for worker in self._workers]:
+            await answered.wait()
+
+    def status(self) -> str:
+        """Tell, in words, what they do."""
+        return f"{'draining' if self.draining else 'serving'}, workers: {len(self._workers)}"
+
     def problems(self) -> list[str]:
         """Tell, in words, what was wrong with the end of each."""
         return [worker.problem for worker in self._workers if worker.problem]
@@ -150,6 +188,7 @@ class Workers:
         node = self._settings.node
         addresses = {name: str(address) for name, address in self._addresses.items()}
         self._events.log("info", "serving", node=node.name, workers=node.workers, **addresses)
+        self.serving.set()
 
     async def _wait_ended(self) -> None:
         for worker in self._workers:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import trio
 
-from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Report, Start, Stop
+from notifyd.cli.workers.channel import Alive, Channel, Drain, Failed, Order, Probe, Reload, Report, Start, Stop
 from notifyd.errors import NotifydError
 from notifyd.events import Events
 from notifyd.settings import Layers
@@ -44,6 +44,7 @@ class WorkerProcess:
         self._process: trio.Process | None = None
         self._runs = False
         self._served = False
+        self._answered = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the process and watch it. Raises WorkerFailed when it ends before it is told to.
@@ -65,6 +66,15 @@ class WorkerProcess:
         """Let these layers hold, for this process and for any that replaces it."""
         self._layers = layers
         self._tell(Reload(pickle.dumps(layers)))
+
+    def ask(self) -> trio.Event:
+        """Probe the process if it is alive; return the event of its answer, or of its end; past where none serves."""
+        self._answered = trio.Event()
+        if self._runs and self._served:
+            self._tell(Probe())
+        else:
+            self._answered.set()
+        return self._answered
 
     def drain(self) -> None:
         """Let the process drain and end; none replaces it."""
@@ -109,6 +119,7 @@ class WorkerProcess:
                 problem = await self._converse(channel, task_status)
             finally:
                 await _end(process, channel)
+                self._answered.set()
         await self._judge(process.returncode or 0, problem)
 
     async def _converse(self, channel: Channel[Report], task_status: trio.TaskStatus[None]) -> str | None:
@@ -119,6 +130,8 @@ class WorkerProcess:
             async for report in channel:
                 if isinstance(report, Failed):
                     problem = report.problem
+                elif isinstance(report, Alive):
+                    self._answered.set()
                 elif not self._served:
                     self._note_serving()
                     task_status.started()

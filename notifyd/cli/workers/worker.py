@@ -7,7 +7,19 @@ from typing import Any
 
 import trio
 
-from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Serving, Start, Stop, parents_stream
+from notifyd.cli.workers.channel import (
+    Alive,
+    Channel,
+    Drain,
+    Failed,
+    Order,
+    Probe,
+    Reload,
+    Serving,
+    Start,
+    Stop,
+    parents_stream,
+)
 from notifyd.errors import ConfigurationError, NotifydError, first_of
 from notifyd.node import Node, open_node
 from notifyd.settings import Layers
@@ -78,6 +90,8 @@ class Worker:
                 self._layers = pickle.loads(order.layers)
                 if self._node is not None:
                     self._reload(self._node)
+            elif isinstance(order, Probe):
+                await self._channel.send(Alive())
             elif isinstance(order, Drain):
                 self._drain()
             elif isinstance(order, Stop):

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 class Publication(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message that a backend service wants delivered."""
+    """One message that a backend service wants delivered. `trace` is one (protocol.trace) where it is not None."""
 
     topic: str
     data: Any
     key: Key | None = None
+    trace: str | None = None
 
 
 class TopicInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -15,6 +15,7 @@ from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInf
 from notifyd.model import SessionId
 from notifyd.settings import Settings
 from notifyd.supervision import TreeNode
+from notifyd.tracing import Step
 from protocol.errors import ErrorCode, RequestError
 from protocol.framing import Encoding
 from protocol.messages import NO_REQUEST_ID, HistoryReply, Member
@@ -48,7 +49,10 @@ class HubBackend:
 
     async def publish(self, publication: Publication) -> Accepted:
         """Accept one message."""
-        published = await self._hub.publish(publication.topic, publication.data, key=publication.key)
+        topic, data, key = publication.topic, publication.data, publication.key
+        with self._hub.tracer.begin(Step.ACCEPT, topic, publication.trace) as step:
+            step.tell(transport="http")
+            published = await self._hub.publish(topic, data, key=key, trace=step.trace)
         self._context.events.count("messages_published", transport="http")
         return published
 
@@ -83,7 +87,9 @@ class HubBackend:
     async def history(self, topic: str, since: Position | Literal["earliest"], limit: int) -> HistoryReply:
         """Read kept messages."""
         page = await self._hub.history(topic, since, limit)
-        return to_history_reply(NO_REQUEST_ID, topic, page, Encoding.JSON)
+        return to_history_reply(
+            NO_REQUEST_ID, topic, page, Encoding.JSON, policy=self._context.settings.policy_for(topic)
+        )
 
     async def presence(self, topic: str) -> list[Member]:
         """Tell who is subscribed."""

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.cli.serve import worker_command
+from notifyd.cli.service_manager import ServiceManager
 from notifyd.cli.workers import parent, process
 from notifyd.cli.workers.channel import Channel, ChannelBroken, Drain, Order, Reload, Report, Start, Stop
 from notifyd.cli.workers.parent import Workers, WorkersFailed, reserved, run_workers
@@ -301,7 +302,7 @@ async def run_signalled(started: Parent, events: RecordedEvents, *signals: tuple
     async with trio.open_nursery() as nursery:
         nursery.start_soon(operate)
         layers = Layers.of(settings_with(len(started.behaviours)))
-        await run_workers(layers, events, command=started.command, read=read)
+        await run_workers(layers, events, ServiceManager({}), command=started.command, read=read)
 
 
 async def test_signals_are_obeyed(running: Starting, tmp_path: Path, events: RecordedEvents) -> None:

@@ -17,6 +17,8 @@ from notifyd.settings import (
     Layers,
     ListenSettings,
     LogSettings,
+    Network,
+    ProxyProtocol,
     Secret,
     Settings,
     Tls,
@@ -28,7 +30,12 @@ from notifyd.settings.written import written
 from protocol.topics import Pattern
 
 FULL = Settings(
-    listen=ListenSettings(device=None, http=Address("::1", 80), tls=Tls(certificate=Path("/c"), key=Path("/k"))),
+    listen=ListenSettings(
+        device=None,
+        http=Address("::1", 80),
+        tls=Tls(certificate=Path("/c"), key=Path("/k")),
+        proxy_protocol=ProxyProtocol(websocket=(Network("10.0.0.0/8"),)),
+    ),
     broker=BrokerSettings(url=Url("redis://ada:hunter2@h:1/0"), memory_bytes=3 * 2**20 + 1, timeout_s=0.051234),
     auth=AuthSettings(
         keys=(TokenKey(algorithm="HS512", secret=Secret("hunter2"), kid="k"),), api_keys=(Secret("hunter2"),)
@@ -48,6 +55,8 @@ def test_secrets_are_withheld_and_all_else_is_told() -> None:
         "device": "",
         "http": "[::1]:80",
         "tls": {"certificate": "/c", "key": "/k", "client_ca": None},
+        "proxy_protocol": {"websocket": ["10.0.0.0/8"], "device": []},
+        "trusted_proxies": [],
     }
     assert told["topics"][0] == {
         "match": "a:**",
@@ -58,6 +67,7 @@ def test_secrets_are_withheld_and_all_else_is_told() -> None:
         "overflow": "disconnect",
         "publish": "token",
         "subscribe": "token",
+        "trace": False,
     }
 
 

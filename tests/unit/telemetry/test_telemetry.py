@@ -2,17 +2,24 @@
 
 import io
 import json
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.clock import Clock
+from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.telemetry import Telemetry
 from notifyd.telemetry.counters import COUNTERS
 from notifyd.telemetry.log import SECRET_FIELDS, WITHHELD, without_secrets
 from notifyd.telemetry.repeats import BURST, MAX_KINDS, WINDOW_S, Repeats
+from notifyd.tracing import UNTRACED, Span
+from protocol.errors import ErrorCode, RequestError
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER = TRACE.replace("4bf9", "5bf9")
 
 
 class Hands:
@@ -213,3 +220,44 @@ def test_repeats_watch_a_bounded_number_of_kinds() -> None:
     for number in range(3 * MAX_KINDS):
         assert repeats.admit((str(number),), 0.0) == 0
     assert len(repeats._windows) == MAX_KINDS
+
+
+def test_trouble_names_the_trace_it_happened_in(telemetry: Telemetry, stream: io.StringIO) -> None:
+    with Span(TRACE):
+        telemetry.log("info", "serving")
+        telemetry.log("warning", "inside")
+        with Span(OTHER):
+            telemetry.log("error", "further inside")
+        telemetry.log("error", "inside again")
+    telemetry.log("error", "outside")
+    traces = {line["event"]: line.get("trace_id") for line in lines(stream)}
+    own, other = TRACE[3:35], OTHER[3:35]
+    assert traces == {
+        "serving": None,
+        "inside": own,
+        "further inside": other,
+        "inside again": own,
+        "outside": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_bug"),
+    [
+        (ZeroDivisionError(), True),
+        (RequestError(ErrorCode.FORBIDDEN, "no"), False),
+        (BrokerUnavailable("away"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_a_bug_is_told_further_out_and_keeps_its_trace(
+    failure: BaseException, is_bug: bool, telemetry: Telemetry, stream: io.StringIO
+) -> None:
+    def run() -> None:
+        with pytest.raises(type(failure)), Span(TRACE), UNTRACED:
+            raise failure
+        telemetry.log("error", "connection_failed")
+
+    copy_context().run(run)  # as every task has its own
+    (line,) = lines(stream)
+    assert ("trace_id" in line) is is_bug

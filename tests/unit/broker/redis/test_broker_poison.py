@@ -29,9 +29,7 @@ def nested(levels: int) -> bytes:
     return b"\x95" + b"\x91" * levels + b"\x01" + pack(None) + pack(None) + pack("n") + pack(1)
 
 
-def message(
-    data: Any = 1, *, head: bytes = b"m:::"[:3], time: bytes = b"1", node: Any = "n9", sequence: Any = 1
-) -> bytes:
+def message(data: Any = 1, *, head: bytes = b"m::", time: bytes = b"1", node: Any = "n9", sequence: Any = 1) -> bytes:
     return head + time + b":" + pack((data, None, None, node, sequence))
 
 
