@@ -261,19 +261,48 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-_values = st.one_of(
-    _json,
-    st.fixed_dictionaries({}, optional={"rate": _scalars, "burst": _scalars, "limit": _scalars, "resume": _scalars}),
-    st.lists(
-        st.fixed_dictionaries({"match": _scalars}, optional={"history": _scalars, "overflow": _scalars}), max_size=2
-    ),
-    st.lists(
-        st.fixed_dictionaries({}, optional={"algorithm": _scalars, "secret": _json, "jwks": _scalars}), max_size=2
-    ),
-    st.just([{"file": "key"}]),
-    st.just([{"algorithm": "HS512", "secret": {"file": "key"}}]),
-    st.just([{"file": "nothing"}]),
+_durations = st.sampled_from(["0s", "1s", "5s", "20s", "30s", "40s", "1h"])
+_sizes = st.sampled_from(["1KiB", "4KiB", "1MiB", "3MiB"]) | st.integers(-1, 10_000)
+_numbers = st.integers(-1, 50) | st.floats(0.1, 50)
+_rates = st.fixed_dictionaries({}, optional={"rate": st.none() | _numbers, "burst": st.none() | _numbers})
+_words = st.text(max_size=5)
+_topics = st.fixed_dictionaries(
+    {"match": st.sampled_from(["a:*", "**", "b", "b::c"])},
+    optional={"history": st.integers(-1, 9), "ttl": _durations, "overflow": st.sampled_from(["gap", "none"])},
 )
+_keys = st.sampled_from(
+    [
+        {"algorithm": "HS512", "secret": {"file": "key"}},
+        {"algorithm": "HS256", "secret": {"file": "key"}, "kid": "k"},
+        {"algorithm": "HS512", "secret": {"file": "nothing"}},
+        {"algorithm": "HS512", "secret": "hunter2"},
+        {"jwks": "{}"},
+    ]
+)
+_fitting: dict[str, st.SearchStrategy[Any]] = {
+    "auth.anonymous": st.booleans(),
+    "auth.origins": st.lists(st.sampled_from(["*", "https://a.example", "a.example"]), max_size=2),
+    "auth.keys": st.lists(_keys, max_size=2),
+    "auth.issuer": _words,
+    "auth.audience": _words,
+    "auth.leeway": _durations,
+    "auth.api_keys": st.lists(st.sampled_from([{"file": "key"}, {"file": "nothing"}]), max_size=2),
+    "heartbeat.interval": _durations,
+    "heartbeat.misses": st.integers(0, 5),
+    "heartbeat.floor": _durations,
+    "heartbeat.minimum": _durations,
+    "heartbeat.maximum": _durations,
+    "limits.payload": _sizes,
+    "limits.connections": st.fixed_dictionaries({}, optional={"limit": _numbers, "resume": _numbers}),
+    "limits.connects": _rates,
+    "limits.handshake": _durations,
+    "limits.queue": _sizes,
+    "limits.messages": _rates,
+    "limits.user_messages": _rates,
+    "sessions.ttl": _durations,
+    "topics": st.lists(_topics, max_size=3),
+    "log.level": st.sampled_from(["debug", "info", "warning", "error", "loud"]),
+}
 _sections = sorted({key.partition(".")[0] for key in live_keys()})
 
 
@@ -283,8 +312,17 @@ def _nested(change: tuple[str, Any]) -> Any:
     return {section: {name: value} if name else value}
 
 
-_likely = st.tuples(st.sampled_from(live_keys() * 5 + fixed_keys() + _sections), _values).map(_nested)
-_patches = st.lists(_likely | _likely | _likely | _json, min_size=1, max_size=6)
+def _value_for(key: str) -> st.SearchStrategy[Any]:
+    return st.tuples(st.just(key), _fitting[key] | _fitting[key] | st.none()).map(_nested)
+
+
+_likely = st.sampled_from(live_keys()).flatmap(_value_for)
+_unlikely = st.tuples(st.sampled_from(live_keys() + fixed_keys() + _sections), _json).map(_nested)
+_patches = st.lists(_likely | _likely | _likely | _likely | _unlikely | _json, min_size=1, max_size=8)
+
+
+def test_every_key_that_can_change_is_tried() -> None:
+    assert sorted(_fitting) == sorted(live_keys())
 
 
 async def was_refused(kit: CentreKit, patch: Any) -> str | None:
@@ -321,5 +359,6 @@ def test_a_patch_is_refused_and_changes_nothing_or_holds_as_after_a_restart(
             assert kit.settings == restarted
             shown = msgspec.json.encode(stored.overlay)
             assert b"a secret of a file" not in shown
+            assert b"hunter2" not in shown
 
     run_virtual(apply_all)
