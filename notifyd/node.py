@@ -19,6 +19,7 @@ from notifyd.clock import Clock
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.connection.drain import drain
 from notifyd.events import Events
+from notifyd.figures.publisher import FigurePublisher
 from notifyd.hub.hub import Hub
 from notifyd.listeners import device, websocket
 from notifyd.listeners.accept import ClientListener
@@ -28,6 +29,8 @@ from notifyd.policy.admission import Admission
 from notifyd.settings import FIXED_SECTIONS, Address, Layers, Settings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry import Telemetry, open_tracer
+from notifyd.telemetry.gauges import show_state
+from notifyd.telemetry.loop_lag import LoopLag, open_loop_lag
 from notifyd.tracing import Tracer
 from notifyd.transport.tls import server_context
 from protocol.backoff import CAP_S
@@ -46,11 +49,12 @@ BROKER_GOODBYE_S = 1.0
 class Node:
     """A running node. Its addresses are the real ones, also where the settings said port 0."""
 
-    def __init__(self, context: Context, layers: Layers, root: Branch, telemetry: Telemetry) -> None:
+    def __init__(self, context: Context, layers: Layers, root: Branch, telemetry: Telemetry, lag: LoopLag) -> None:
         self.context = context
         self.centre = Centre(layers, context.hub.broker, self._take_over, clock=context.clock, events=context.events)
         context.hub.on_configuration = self.centre.take
         self.telemetry = telemetry
+        self.lag = lag
         self.draining = False
         self._root = root
         self._http: HttpListener | None = None
@@ -59,6 +63,7 @@ class Node:
         limit = context.settings.limits.connections
         self._admission = Admission(limit.limit, limit.resume)
         self._drained = trio.Event()
+        show_state(telemetry, context, lag, broker_state=lambda: self.broker_state, is_draining=lambda: self.draining)
 
     @property
     def websocket_address(self) -> Address | None:
@@ -117,13 +122,14 @@ class Node:
         fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
         kept = {name: getattr(old, name) for name in FIXED_SECTIONS}
         self.context.reload(msgspec.structs.replace(settings, **kept))
+        if settings.log != old.log:
+            self.telemetry.set_level(settings.log.level)
+            self.telemetry.set_format(settings.log.format)
         limits = settings.limits
         if limits.connections != old.limits.connections:
             self._admission.resize(limits.connections.limit, limits.connections.resume)
         if self._http is not None:
             self._http.reload(ApiKeys(settings.auth.api_keys), limits.payload_bytes)
-        if settings.log != old.log:
-            self.telemetry.set_level(settings.log.level)
         return fixed
 
     async def problems(self) -> list[str]:
@@ -135,10 +141,15 @@ class Node:
 
     async def _broker_problems(self) -> list[str]:
         problems = await self.context.hub.broker.problems()
-        states = {branch.name: branch.state for branch in self._root.snapshot().children}
-        if not problems and states["broker"] is not ConnectionState.CONNECTED:
-            problems = [f"the broker is {states['broker'].value}"]
+        if not problems and self.broker_state is not ConnectionState.CONNECTED:
+            problems = [f"the broker is {self.broker_state.value}"]
         return problems
+
+    @property
+    def broker_state(self) -> ConnectionState:
+        """The state of the broker's branch of the tree: the worst one of its links and services."""
+        states = {branch.name: branch.state for branch in self._root.snapshot().children}
+        return states.get("broker", ConnectionState.CONNECTING)
 
     async def start_clients(self, branch: Branch) -> None:
         """Start the listeners for clients. Raises ListenError and ConfigurationError."""
@@ -185,7 +196,7 @@ class Node:
             self.context,
             self.centre,
             tree=self._root.snapshot,
-            metrics=self.telemetry.exposition,
+            metrics=self.telemetry.scrape,
             problems=self.problems,
         )
         http = HttpListener(
@@ -201,6 +212,17 @@ class Node:
         await branch.start("http", http.run)
         self._http = http
         self._own_ports.add(http.address.port)
+
+    def figures(self) -> FigurePublisher:
+        """Return the service that says once a second how this node is."""
+        return FigurePublisher(
+            self.context,
+            self.telemetry,
+            tree=self._root.snapshot,
+            problems=self.problems,
+            is_draining=lambda: self.draining,
+            loop_lag_s=lambda: self.lag.recent_s,
+        )
 
     @property
     def websocket_url(self) -> str | None:
@@ -252,12 +274,8 @@ async def _open(layers: Layers, clock: Clock, telemetry: Telemetry, tracer: Trac
         events=telemetry,
         user_buckets=UserBuckets(settings.limits.user_messages),
     )
-    telemetry.show("connections", lambda: len(context.connections))
-    telemetry.show("topics", lambda: len(hub.registry.topics))
-    telemetry.show("sessions", lambda: len(hub.registry.subscribers))
-    telemetry.show("tasks", lambda: trio.lowlevel.current_statistics().tasks_living)
-    async with open_branch("node", events=telemetry, clock=clock) as root:
-        node = Node(context, layers, root, telemetry)
+    async with open_branch("node", events=telemetry, clock=clock) as root, open_loop_lag(telemetry) as lag:
+        node = Node(context, layers, root, telemetry, lag)
         async with (
             _branch("broker", root, context, longest_wait_s=BROKER_WAIT_S) as broker,
             _closing(hub.broker),
@@ -271,6 +289,7 @@ async def _open(layers: Layers, clock: Clock, telemetry: Telemetry, tracer: Trac
             await core.start("sessions", hub.sessions.run, core=True)
             await node.start_clients(listeners)
             await node.start_http(listeners)
+            await core.start("figures", node.figures().run)
             yield node
 
 

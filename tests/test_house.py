@@ -38,6 +38,7 @@ FLOORS = {
     # What is put together from all of it.
     "notifyd.listeners": 4,
     "notifyd.supervision": 4,
+    "notifyd.figures": 4,
     "notifyd.node": 4,
     "notifyd.telemetry": 4,
     "notifyd.cli": 4,

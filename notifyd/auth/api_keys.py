@@ -1,4 +1,4 @@
-"""The keys backends show to the HTTP API."""
+"""The keys that backends and operators show: to the HTTP API, or as a client's token."""
 
 import hashlib
 import hmac
@@ -21,15 +21,26 @@ class ApiKeys:
 
     def holds(self, presented: str | None) -> bool:
         """Whether `presented` is one of the keys. Every key is compared, whichever matches."""
-        return self.place_of(presented) is not None
+        return self.find(presented) is not None
 
-    def place_of(self, presented: str | None) -> int | None:
-        """Tell which of the keys it is, from 1; None for none of them."""
+    def find(self, presented: str | None) -> bytes | None:
+        """Return the digest of the key that `presented` is, None where it is none; as `holds` does it."""
         if not presented:
             return None
         digest = _digest(presented)
-        matches = [hmac.compare_digest(digest, own) for own in self._digests]
-        return matches.index(True) + 1 if any(matches) else None
+        return digest if self.holds_digest(digest) else None
+
+    def holds_digest(self, digest: bytes) -> bool:
+        """Whether one of the keys has this digest, which `find` returned before."""
+        return any(self._matches(digest))
+
+    def place_of(self, presented: str | None) -> int | None:
+        """Tell which of the keys it is, from 1; None for none of them."""
+        matches = self._matches(_digest(presented or ""))
+        return matches.index(True) + 1 if presented and any(matches) else None
+
+    def _matches(self, digest: bytes) -> list[bool]:
+        return [hmac.compare_digest(digest, own) for own in self._digests]
 
 
 def _digest(text: str) -> bytes:

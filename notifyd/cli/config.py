@@ -12,9 +12,9 @@ from notifyd.cli.node_api import (
     ApiKeyOption,
     HttpUrlOption,
     ask_node,
-    printable,
     refusal,
 )
+from notifyd.cli.text import printable
 
 if TYPE_CHECKING:
     from notifyd.listeners.http.configuring import ConfigurationAnswer, VersionAnswer

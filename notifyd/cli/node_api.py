@@ -108,6 +108,7 @@ def refusal(command: str, url: str, status: int, body: bytes) -> "NotifydError":
     """Put what a node answered instead of what was asked for into words."""
     import msgspec
 
+    from notifyd.cli.text import printable
     from notifyd.errors import NotifydError
     from notifyd.listeners.http.answers import ErrorBody
 
@@ -116,8 +117,3 @@ def refusal(command: str, url: str, status: int, body: bytes) -> "NotifydError":
     except msgspec.DecodeError:
         return NotifydError(f"{command}: {url} is not a node's HTTP listener: it answered {status} with something else")
     return NotifydError(f"{command}: {problem.code} {printable(problem.reason)}: {printable(problem.message)}")
-
-
-def printable(text: str) -> str:
-    """Return text of somebody else's without what would move the cursor of a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

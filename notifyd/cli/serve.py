@@ -44,14 +44,24 @@ def serve(
     overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http, "log.level": log}
     layers = read_layers(config, overrides)
     settings = layers.build()
-    telemetry = Telemetry(settings.log.level)
+    telemetry = Telemetry(settings.log.level, form=settings.log.format)
     raise_descriptor_limit(telemetry)
     manager = ServiceManager(os.environ)
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
         read = partial(read_layers, config, overrides)
-        trio.run(partial(run_workers, layers, telemetry, manager, command=worker_command, read=read))
+        trio.run(
+            partial(
+                run_workers,
+                layers,
+                telemetry,
+                manager,
+                command=worker_command,
+                read=read,
+                figures=telemetry.snapshot,
+            )
+        )
     else:
         trio.run(run_until_signal, layers, telemetry, manager, config, overrides)
 

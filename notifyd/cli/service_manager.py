@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-TELL_S = 1.0
+DATAGRAM_S = 1.0
 """Whoever does not take a datagram within this time misses it: nothing here may wait for the service manager."""
 
 STOP_MARGIN_S = 20.0
@@ -40,7 +40,7 @@ class ServiceManager:
         text = "\n".join(f"{name}={value}" for name, value in fields.items())
         with (
             contextlib.suppress(OSError),
-            trio.move_on_after(TELL_S),
+            trio.move_on_after(DATAGRAM_S),
             trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending,
         ):
             await sending.connect(self._address)  # only then does the kernel tell when there is room

@@ -4,11 +4,16 @@ One service beats for all: thousands of silent clients cost a heap entry each, n
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
 import trio
+
+from notifyd.auth.api_keys import ApiKeys
+from protocol.errors import CloseCode
+from protocol.topics import is_reserved
 
 if TYPE_CHECKING:
     from notifyd.connection.connection import Connection
@@ -55,6 +60,23 @@ class Connections:
         """Wait until none is open."""
         while self._open:
             await self._emptied.wait()
+
+    def recheck_operators(self, api_keys: ApiKeys) -> None:
+        """Disconnect operators who are none any more, now that these keys hold.
+
+        Whose key is gone shall not come back. Who was an operator only for want of any key may, as whoever it is.
+        """
+        for connection in self:
+            identity, subscriber = connection.identity, connection.subscriber
+            if identity is None or not identity.operator or subscriber is None:
+                continue
+            if identity.api_key is not None:
+                if not api_keys.holds_digest(identity.api_key):
+                    connection.end(CloseCode.UNAUTHORIZED, "the API key is not accepted any more")
+            elif api_keys:
+                connection.identity = subscriber.identity = replace(identity, operator=False)
+                if any(map(is_reserved, subscriber.subscriptions)):
+                    connection.end(CloseCode.RESTART, "what is the server's now takes an API key")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let each connection beat when it is due, until cancelled."""

@@ -123,7 +123,7 @@ async def _connect(connection: Connection, request: Connect) -> None:
     if connection.subscriber is not None:
         raise RequestError(ErrorCode.CONFLICT, "already connected")
     try:
-        identity = authenticate(connection.context, request.token)
+        identity = authenticate(connection, request.token)
     except RequestError:
         connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")
         raise
@@ -172,6 +172,7 @@ async def _publish(connection: Connection, request: Publish) -> Published | None
 async def _accept(connection: Connection, request: Publish, topic: str, trace: str | None) -> Accepted:
     policy, subscriber = connection.context.settings.policy_for(topic), _subscriber(connection)
     if not may_publish(_identity(connection), topic, policy.publish):
+        connection.context.events.count("permission_refusals", operation="publish")
         raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to publish to {topic!r}")
     return await connection.context.hub.publish(
         topic,
@@ -210,7 +211,7 @@ async def _call(connection: Connection, request: Call) -> None:  # noqa: ARG001 
 
 
 async def _refresh(connection: Connection, request: Refresh) -> Refreshed:
-    identity = authenticate(connection.context, request.token)
+    identity = authenticate(connection, request.token)
     if identity.user != _identity(connection).user:
         raise RequestError(ErrorCode.FORBIDDEN, "the token is another user's")
     connection.identity = identity
@@ -252,6 +253,7 @@ def _topic(topic: str) -> str:
 
 def _require_subscribe(connection: Connection, topic: str) -> None:
     if not may_subscribe(_identity(connection), topic, connection.context.settings.policy_for(topic).subscribe):
+        connection.context.events.count("permission_refusals", operation="subscribe")
         raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to subscribe to {topic!r}")
 
 

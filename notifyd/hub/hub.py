@@ -4,7 +4,7 @@ Permissions and rate limits are decided before the hub is asked.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -20,6 +20,9 @@ from notifyd.hub.interest import Interest
 from notifyd.hub.live_sessions import LiveSessions
 from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
+from notifyd.hub.topic_counts import TopicCounts
+from notifyd.hub.traffic import Traffic
+from notifyd.hub.watches import Watches
 from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
 from notifyd.tracing import NoTracer, Step, Tracer
@@ -53,10 +56,20 @@ class Hub:
         self.revocations = Revocations()
         self.on_configuration: Callable[[ConfigurationVersion], None] = lambda _newest: None
         self.registry = Registry(settings.policy_for)
-        self.fanout = Fanout(self.registry, events, self.tracer)
+        self.traffic = Traffic()
+        self.topic_counts = TopicCounts()
+        self.watches = Watches(self.registry, clock.monotonic_s)
+        self.fanout = Fanout(
+            self.registry,
+            traffic=self.traffic,
+            topic_counts=self.topic_counts,
+            events=events,
+            clock=clock,
+            tracer=self.tracer,
+        )
         self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
-        self.recovery = Recovery(self.registry, self.broker, self.interest)
+        self.recovery = Recovery(self.registry, self.broker, self.interest, self.traffic, events)
         self.sessions = LiveSessions(self.registry, self.broker, lambda: self._settings.sessions.ttl_s, record_of)
 
     def reload(self, settings: Settings) -> None:
@@ -84,6 +97,8 @@ class Hub:
             )
             if step.trace is not None:
                 step.tell(repeated=accepted.repeated, scope=accepted.scope or "cluster")
+        if self.topic_counts.is_counted:
+            self.topic_counts.publish(topic, accepted)
         return accepted
 
     async def history(self, topic: str, since: Since, limit: int) -> Page:
@@ -186,17 +201,17 @@ class Hub:
         try:
             if not subscriber.replaced:
                 self.sessions.forget(subscriber)
-                await self._save(record)
+                await self._save(record, subscriber.connection)
         finally:
             successor = self.registry.subscribers.get(subscriber.session, subscriber)
             await self._leave_all(subscriber, topics - (set() if successor is subscriber else _present_in(successor)))
 
-    async def _save(self, record: SessionRecord) -> None:
+    async def _save(self, record: SessionRecord, connection: str) -> None:
         if record.positions:
             try:
                 await self.broker.save_session(record, self._settings.sessions.ttl_s)
             except BrokerUnavailable as failure:
-                self._events.log("warning", "session_not_saved", error=str(failure))
+                self._events.log("warning", "session_not_saved", connection=connection, error=str(failure))
 
     async def _leave_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         """Leave topics side by side: also cancelled, each is begun, and what is begun the broker makes up for."""
@@ -255,6 +270,10 @@ class Hub:
         if subscriber is not None:
             subscriber.end(CloseCode.FORBIDDEN, "disconnected by an operator")
         return subscriber is not None
+
+    def watched_elsewhere(self, topics: Collection[str]) -> None:
+        """Take note that clients of another node watch what this one says on demand."""
+        self.watches.hear(topics)
 
     def revoke_here(self, revocation: Revocation) -> None:
         """Refuse tokens from now on, and end the connections of those who hold one."""

@@ -60,5 +60,6 @@ MEANINGS = {
     "tracing.ratio": "The share of publishes without a trace that begin one.",
     "tracing.service": "`service.name` of the spans.",
     "log.level": "The least that is logged.",
+    "log.format": '`"text"` for a person, `"json"` for a collector; `"auto"`: text where it is a terminal.',
     "debug.echo": "Serves `/echo` for conformance suites; on loopback only.",
 }

@@ -86,13 +86,14 @@ ttl = "5m"                       # resumable for so long after the connection en
 #publish = "token"                # "token": whom a token allows; "anyone"; "service": HTTP API only
 #subscribe = "token"              # likewise
 
-[log]
-level = "info"                   # the least that is logged: "debug", "info", "warning" or "error"
-
 [tracing]                        # OpenTelemetry; needs: pip install 'notifyd[tracing]'
 #endpoint = "http://127.0.0.1:4318"       # a collector, by OTLP over HTTP; absent: no spans, at no cost
 ratio = 0.0                      # the share of publishes without a traceparent that begin a trace
 service = "notifyd"              # service.name of the spans
+
+[log]
+level = "info"                   # the least that is logged: "debug", "info", "warning" or "error"
+format = "auto"                  # "json", "text", or "auto": text for a terminal, JSON for anything else
 
 [debug]
 echo = false                     # serve /echo for conformance suites; loopback only

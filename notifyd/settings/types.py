@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from notifyd.settings.values import Address, Bytes, Network, Seconds, Secret, Url
 from protocol.codec import DEFAULT_PAYLOAD_LIMIT_BYTES
-from protocol.topics import Pattern
+from protocol.topics import Pattern, is_reserved
 
 MAX_HISTORY = 1_000_000
 """Messages kept of one topic: more is a database's work, and a typing error here would fill the memory."""
@@ -32,6 +32,7 @@ Algorithm: TypeAlias = Literal[
 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
 
 class Overflow(StrEnum):
@@ -209,12 +210,6 @@ class TopicPolicy(_Section, frozen=True, kw_only=True):
     subscribe: Access = Access.TOKEN
 
 
-class LogSettings(_Section, frozen=True, kw_only=True):
-    """`[log]`: the least level that is logged."""
-
-    level: LogLevel = "info"
-
-
 class TracingSettings(_Section, frozen=True, kw_only=True):
     """`[tracing]`: where spans are sent, by OTLP over HTTP; None makes none.
 
@@ -226,6 +221,13 @@ class TracingSettings(_Section, frozen=True, kw_only=True):
     service: Name = "notifyd"
 
 
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """`[log]`: the least level that is logged, and how: "auto" is text for a terminal and JSON for anything else."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "auto"
+
+
 class DebugSettings(_Section, frozen=True, kw_only=True):
     """`[debug]`: `echo` serves `/echo` on the WebSocket listener, for conformance suites."""
 
@@ -234,6 +236,10 @@ class DebugSettings(_Section, frozen=True, kw_only=True):
 
 _CATCH_ALL = TopicPolicy(match=Pattern("**"))
 _OPEN_CATCH_ALL = TopicPolicy(match=Pattern("**"), publish=Access.ANYONE, subscribe=Access.ANYONE)
+_RESERVED = TopicPolicy(
+    match=Pattern("**"), history=0, presence=False, overflow=Overflow.DROP_OLDEST, publish=Access.SERVICE
+)
+"""Of what the server says about itself (`$…`): the newest counts, and nobody is disconnected for reading slowly."""
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -247,12 +253,17 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
     topics: tuple[TopicPolicy, ...] = ()
-    log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+    log: LogSettings = LogSettings()
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:
-        """Return the first entry whose pattern matches the topic, else the implied catch-all."""
+        """Return the first entry whose pattern matches the topic, else the implied catch-all.
+
+        Reserved topics (`$…`) have a policy of their own, whatever is configured.
+        """
+        if is_reserved(topic):
+            return _RESERVED
         for policy in self.topics:
             if policy.match.matches(topic):
                 return policy

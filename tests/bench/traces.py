@@ -51,14 +51,20 @@ class BareFanout(Fanout):
                 topic.position = notification.position
             delivery = Delivery.of(notification, topic.policy)
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
-            self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            self._queued.append((notification, count))
+            if self._topic_counts.is_counted:
+                self._topic_counts.deliver(topic.name, count, topic.position)
 
 
 class BareHub(Hub):
     """The hub before there were traces."""
 
     async def publish(self, topic: str, data: Any, **fields: Any) -> Accepted:
-        return await self.broker.publish(topic, data, retention_of(self._settings.policy_for(topic)), **fields)
+        accepted = await self.broker.publish(topic, data, retention_of(self._settings.policy_for(topic)), **fields)
+        if self.topic_counts.is_counted:
+            self.topic_counts.publish(topic, accepted)
+        return accepted
 
 
 class EveryTrace(Traces):

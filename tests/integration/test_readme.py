@@ -17,7 +17,7 @@ from notifyd.cli import COMMANDS
 from notifyd.settings import Settings, load
 from notifyd.settings.checks import find_weaknesses
 from notifyd.settings.names import known_keys
-from notifyd.telemetry.counters import COUNTERS, GAUGES
+from notifyd.telemetry.catalogue import COUNTERS, GAUGES
 from protocol.errors import CloseCode
 from protocol.framing import Encoding
 from protocol.messages import decode_request, decode_server_message

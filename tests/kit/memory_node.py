@@ -94,7 +94,10 @@ class Served:
 
 
 class MemoryNode:
-    """What a test needs of the node. `served` has every connection's server side, the newest last."""
+    """What a test needs of the node. `served` has every connection's server side, the newest last.
+
+    Clients come from `peer_host`.
+    """
 
     def __init__(
         self, node_settings: Settings, context: Context, broker: ScriptedBroker, events: RecordedEvents
@@ -105,6 +108,7 @@ class MemoryNode:
         self.broker = broker
         self.events = events
         self.served: list[Served] = []
+        self.peer_host = "memory"
         limit = node_settings.limits.connections
         self.admission = Admission(limit.limit, limit.resume)
         self._servers: dict[str, Callable[[Any], Awaitable[None]]] = {
@@ -119,7 +123,7 @@ class MemoryNode:
         self, transport: str, capacity_bytes: int = CAPACITY_BYTES, *, peer: str | None = None
     ) -> MemoryStream:
         """Let a client connect to a listener, from `peer`, and return its end; nothing has been sent."""
-        server, client = memory_pair(capacity_bytes, peer=peer or f"memory:{len(self.served) + 1}")
+        server, client = memory_pair(capacity_bytes, peer=peer or f"{self.peer_host}:{len(self.served) + 1}")
         served = Served(server)
         self.served.append(served)
         assert self.admission.admit()

@@ -79,6 +79,7 @@ class Calls:
     blocked: int = 0
     broken: int = 0
     overflows: Counter[Overflow] = field(default_factory=Counter)
+    gaps: Counter[str] = field(default_factory=Counter)
 
 
 class ObservedOutbox(Outbox):
@@ -110,7 +111,12 @@ def make_outbox(
     def overflow(policy: Overflow) -> None:
         calls.overflows[policy] += 1
 
-    outbox = ObservedOutbox(sink, form, budget_bytes, on_blocked=block, on_broken=break_off, on_overflow=overflow)
+    def tell_gap(reason: str) -> None:
+        calls.gaps[reason] += 1
+
+    outbox = ObservedOutbox(
+        sink, form, budget_bytes, on_blocked=block, on_broken=break_off, on_overflow=overflow, on_gap=tell_gap
+    )
     outbox.calls = calls
     return outbox
 

@@ -301,6 +301,7 @@ _fitting: dict[str, st.SearchStrategy[Any]] = {
     "limits.user_messages": _rates,
     "sessions.ttl": _durations,
     "topics": st.lists(_topics, max_size=3),
+    "log.format": st.sampled_from(["auto", "json", "text", "xml"]),
     "log.level": st.sampled_from(["debug", "info", "warning", "error", "loud"]),
 }
 _sections = sorted({key.partition(".")[0] for key in live_keys()})

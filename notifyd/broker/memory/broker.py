@@ -1,7 +1,7 @@
 """The embedded broker: everything in this process's memory, gone with it, and no set-up."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any
 
@@ -139,7 +139,7 @@ class MemoryBroker:
         if name is not None:
             self._keys.remember(name, position, now_s)
         if topic in self._interest:
-            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin, trace),))
+            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin, trace, now_s),))
         return Accepted(position)
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:  # noqa: ARG002 - the histories know it
@@ -194,6 +194,9 @@ class MemoryBroker:
     async def end_session(self, session: SessionId) -> bool:  # noqa: ARG002 - there is no other node
         """Tell that no other node has it."""
         return False
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        """Do nothing: there is no other node."""
 
     async def revoke(self, revocation: Revocation) -> None:
         """Let this node, the only one, refuse it; the receiver remembers."""

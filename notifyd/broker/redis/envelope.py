@@ -76,7 +76,7 @@ def read_message(topic: str, payload: bytes) -> Arrived:
         position = Position(head[1:].decode(), int(offset)) if offset else None
         message, node, sequence = _unpack(topic, packed, int(time_ms), position)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no message of a topic: {error}: {payload[:64]!r}") from None
+        raise ValueError(f"no message of a topic: {error}; it has {len(payload)} bytes") from None
     return Arrived(message, node, sequence)
 
 
@@ -85,7 +85,7 @@ def read_kept(topic: str, epoch: str, offset: int, time_ms: int, packed: bytes) 
     try:
         return _unpack(topic, packed, time_ms, Position(epoch, offset))[0]
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no kept message: {error}: {packed[:64]!r}") from None
+        raise ValueError(f"no kept message: {error}; it has {len(packed)} bytes") from None
 
 
 def _unpack(topic: str, packed: bytes, time_ms: int, position: Position | None) -> tuple[Notification, str, int]:
@@ -121,5 +121,5 @@ def read_change(topic: str, payload: bytes) -> Joined | Left:
             raise ValueError(f"it has {len(payload)} bytes")
         kind, user, session = _decode_change(memoryview(payload)[1:])
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no change of presence: {error}: {payload[:64]!r}") from None
+        raise ValueError(f"no change of presence: {error}; it has {len(payload)} bytes") from None
     return (Joined if kind == "joined" else Left)(topic=topic, user=user, session=session)

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from notifyd.errors import NotifydError
+from notifyd.telemetry.snapshot import Snapshot
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Far above any configuration: what announces more is no message."""
@@ -46,6 +47,16 @@ class Stop(msgspec.Struct, tag=True, frozen=True):
     """End at once."""
 
 
+class TellFigures(msgspec.Struct, tag=True, frozen=True):
+    """Tell your figures."""
+
+
+class AllFigures(msgspec.Struct, tag=True, frozen=True):
+    """The figures of all workers: the answer to every `AskFigures` since the last one."""
+
+    figures: Snapshot
+
+
 class Serving(msgspec.Struct, tag=True, frozen=True):
     """Every listener of the worker accepts."""
 
@@ -60,8 +71,18 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     problem: str
 
 
-Order = Start | Reload | Probe | Drain | Stop
-Report = Serving | Alive | Failed
+class AskFigures(msgspec.Struct, tag=True, frozen=True):
+    """Somebody asked this worker for the figures of the node."""
+
+
+class Figures(msgspec.Struct, tag=True, frozen=True):
+    """The worker's own figures."""
+
+    figures: Snapshot
+
+
+Order = Start | Reload | Probe | Drain | Stop | TellFigures | AllFigures
+Report = Serving | Alive | Failed | AskFigures | Figures
 Incoming = TypeVar("Incoming")
 
 
@@ -79,7 +100,7 @@ class Channel(Generic[Incoming]):
         self._stream = stream
         self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(kind)
         self._received = bytearray()
-        self._sending = trio.Lock()
+        self._turn = trio.Lock()
 
     async def send(self, message: Order | Report) -> None:
         """Say something. It is lost where the other has gone.
@@ -87,11 +108,14 @@ class Channel(Generic[Incoming]):
         Cancelled, it may have been cut short, and the channel is of no more use.
         """
         content = msgspec.msgpack.encode(message)
-        async with self._sending:
-            try:
-                await self._stream.send_all(len(content).to_bytes(LENGTH_BYTES, "big") + content)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await trio.lowlevel.checkpoint()
+        async with self._turn:
+            await self._send(content)
+
+    async def _send(self, content: bytes) -> None:
+        try:
+            await self._stream.send_all(len(content).to_bytes(LENGTH_BYTES, "big") + content)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.lowlevel.checkpoint()
 
     async def __aiter__(self) -> AsyncIterator[Incoming]:
         while (message := await self.receive()) is not None:

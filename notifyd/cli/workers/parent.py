@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 import trio
 
 from notifyd.cli.service_manager import ServiceManager
+from notifyd.cli.workers.figures import NodeFigures
 from notifyd.cli.workers.process import STOP_S, WorkerProcess
 from notifyd.cli.workers.share import Share
 from notifyd.clock import Clock
@@ -15,6 +16,7 @@ from notifyd.events import Events
 from notifyd.listeners.accept import address_of, reserve
 from notifyd.settings import FIXED_SECTIONS, Address, Layers, ListenSettings
 from notifyd.supervision import Branch, open_branch
+from notifyd.telemetry.snapshot import NOTHING, Snapshot
 
 MARGIN_S = 10.0
 """What a worker gets beyond the drain window before it is killed: its last clients may take 5 s of it."""
@@ -36,8 +38,11 @@ async def run_workers(
     *,
     command: WorkerCommand,
     read: Callable[[], Layers],
+    figures: Callable[[], Snapshot] = lambda: NOTHING,
 ) -> None:
     """Run the workers of a node until it is told to stop and all have drained. `read` reads the layers again.
+
+    `figures` returns what this process has counted itself.
 
     Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one does not come to
     serve; and WorkersFailed when in the end one had to be killed, or ended by an error.
@@ -46,7 +51,7 @@ async def run_workers(
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         reserved(layers.build().listen) as addresses,
     ):
-        workers = Workers(layers, addresses, events, command=command)
+        workers = Workers(layers, addresses, events, command=command, figures=figures)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, workers, events, manager, read)
             nursery.start_soon(_report, workers, manager)
@@ -106,7 +111,13 @@ class Workers:
     """All workers of a node. `addresses` are those held for its listeners."""
 
     def __init__(
-        self, layers: Layers, addresses: dict[str, Address], events: Events, *, command: WorkerCommand
+        self,
+        layers: Layers,
+        addresses: dict[str, Address],
+        events: Events,
+        *,
+        command: WorkerCommand,
+        figures: Callable[[], Snapshot] = lambda: NOTHING,
     ) -> None:
         self.draining = False
         self.serving = trio.Event()
@@ -114,9 +125,10 @@ class Workers:
         self._addresses = addresses
         self._events = events
         self._workers = [
-            WorkerProcess(number, command(number), self._share(layers, number), events)
+            WorkerProcess(number, command(number), self._share(layers, number), events, on_ask=self._ask)
             for number in range(1, settings.node.workers + 1)
         ]
+        self._figures = NodeFigures(self._workers, figures)
         self._starting = trio.CancelScope()
         self._drained = trio.Event()
         self._patience = trio.CancelScope()
@@ -124,6 +136,7 @@ class Workers:
     async def run(self) -> None:
         """Run them until `drain` is through. Raises what keeps one of the first from serving."""
         async with open_branch("workers", events=self._events, clock=Clock()) as branch:
+            await branch.start("figures", self._figures.run)
             with self._starting:
                 await self._start(branch)
             await self._drained.wait()
@@ -177,6 +190,9 @@ class Workers:
     def problems(self) -> list[str]:
         """Tell, in words, what was wrong with the end of each."""
         return [worker.problem for worker in self._workers if worker.problem]
+
+    def _ask(self, asker: WorkerProcess) -> None:
+        self._figures.ask(asker)
 
     async def _start(self, branch: Branch) -> None:
         """Start the first alone: what keeps it from serving would keep all, and is to be told once."""

@@ -5,6 +5,7 @@ Source: spec/http.md.
 
 import math
 import traceback
+from http import HTTPStatus
 
 import trio
 from starlette.applications import Starlette
@@ -107,7 +108,10 @@ class Answering:
             try:
                 await self._app(scope, receive, begin)
             except Exception as failure:
-                await (refused(failure) or self._failed(failure))(scope, receive, begin)
+                answer = refused(failure) or self._failed(failure)
+                if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                    self._events.count("permission_refusals", operation="http")
+                await answer(scope, receive, begin)
         if patience.cancelled_caught:
             late = RequestError(ErrorCode.TIMEOUT, f"the node did not answer within {ANSWER_S:g} seconds")
             await request_refused(late)(scope, receive, send)

@@ -105,5 +105,5 @@ class Backend(Protocol):
     def tree(self) -> "TreeNode":
         """Take a picture of the supervision tree."""
 
-    def metrics(self) -> bytes:
-        """Write all metrics in Prometheus' text format, version 0.0.4."""
+    async def metrics(self) -> bytes:
+        """Write all metrics in Prometheus' text format, version 0.0.4: those of every worker of the node."""

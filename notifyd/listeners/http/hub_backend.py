@@ -20,7 +20,7 @@ from protocol.errors import ErrorCode, RequestError
 from protocol.framing import Encoding
 from protocol.messages import NO_REQUEST_ID, HistoryReply, Member
 from protocol.position import Position
-from protocol.topics import Pattern
+from protocol.topics import Pattern, is_reserved
 
 
 class HubBackend:
@@ -32,14 +32,14 @@ class HubBackend:
         centre: Centre,
         *,
         tree: Callable[[], TreeNode],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         problems: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._context = context
         self._hub = context.hub
         self.centre = centre
         self.tree = tree
-        self.metrics = metrics
+        self._metrics = metrics
         self._problems = problems
 
     @property
@@ -69,10 +69,10 @@ class HubBackend:
         return results
 
     async def topics(self, pattern: Pattern | None, limit: int) -> tuple[list[TopicInfo], bool]:
-        """List topics by name."""
+        """List topics by name, without those of the server (`$…`)."""
         here = self._hub.registry.topics
         known = await self._hub.broker.topics()
-        names = sorted({*known, *here})
+        names = sorted(name for name in {*known, *here} if not is_reserved(name))
         matching = [name for name in names if pattern is None or pattern.matches(name)]
         listed = []
         for name in matching[:limit]:
@@ -95,6 +95,10 @@ class HubBackend:
         """Tell who is subscribed."""
         return await self._hub.presence(topic)
 
+    async def metrics(self) -> bytes:
+        """Write all metrics of the node."""
+        return await self._metrics()
+
     async def readiness(self) -> list[str]:
         """Tell what keeps the node from serving."""
         return await self._problems()
@@ -106,7 +110,7 @@ class HubBackend:
             for connection in self._context.connections
             if connection.subscriber is not None and user in (None, connection.subscriber.user)
         )
-        listed = [_describe(connection) for connection in islice(matching, limit + 1)]
+        listed = [describe_connection(connection) for connection in islice(matching, limit + 1)]
         return listed[:limit], len(listed) > limit
 
     async def disconnect(self, session: str) -> bool:
@@ -123,7 +127,8 @@ class HubBackend:
         return self._hub.revocations.in_force(self._context.clock.unix_s())
 
 
-def _describe(connection: Connection) -> ConnectionInfo:
+def describe_connection(connection: Connection) -> ConnectionInfo:
+    """Describe a connected client, as `GET /v1/connections` does."""
     subscriber = connection.subscriber
     assert subscriber is not None
     liveness = connection.watch.liveness

@@ -183,6 +183,14 @@ async def test_the_newest_versions_are_kept(trial: Trial) -> None:
     assert kept == list(range(VERSIONS_KEPT + 3, 3, -1))
 
 
+async def test_what_is_watched_here_is_news_to_others_alone(trial: Trial) -> None:
+    await trial.subscribe("a:b")
+    await trial.broker.tell_watched(["$sys:tree"])
+    await trial.publish("a:b", 1)
+    await trial.delivered_all()
+    assert trial.got.watched == []
+
+
 async def test_a_session_that_no_other_node_has_is_not_ended(trial: Trial) -> None:
     assert await trial.broker.end_session(SessionId("s1")) is False
 

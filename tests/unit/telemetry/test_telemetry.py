@@ -2,17 +2,22 @@
 
 import io
 import json
+import math
+from bisect import bisect_left
 from contextvars import copy_context
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.telemetry import Telemetry
-from notifyd.telemetry.counters import COUNTERS
+from notifyd.telemetry.catalogue import COUNTERS
+from notifyd.telemetry.histogram import RECENT_S, Histogram, quantile
 from notifyd.telemetry.log import SECRET_FIELDS, WITHHELD, without_secrets
 from notifyd.telemetry.repeats import BURST, MAX_KINDS, WINDOW_S, Repeats
 from notifyd.tracing import UNTRACED, Span
@@ -80,7 +85,7 @@ def test_counters_are_exposed_with_their_labels(telemetry: Telemetry) -> None:
 
 def test_every_counter_of_the_table_can_be_counted_and_has_a_help_text(telemetry: Telemetry) -> None:
     for name, metric in COUNTERS.items():
-        telemetry.count(name, **dict.fromkeys(metric.labels, "x"))
+        telemetry.count(name, **dict(zip(metric.labels, metric.series()[-1], strict=True)))
     text = telemetry.exposition().decode()
     for name, metric in COUNTERS.items():
         assert f"# HELP notifyd_{name}_total {metric.help}\n# TYPE notifyd_{name}_total counter\n" in text
@@ -98,7 +103,8 @@ def test_two_nodes_in_one_process_count_apart(hands: Hands) -> None:
     [
         ("no_such_thing", {}),
         ("refusals", {}),
-        ("refusals", {"why": "origin"}),
+        ("refusals", {"why": "crowd"}),
+        ("refusals", {"reason": "a topic of somebody's"}),
         ("heartbeats_lost", {"reason": "slow"}),
     ],
 )
@@ -107,7 +113,7 @@ def test_an_unknown_counter_is_a_logged_bug(
 ) -> None:
     telemetry.count(name, **labels)
     (line,) = lines(stream)
-    assert (line["level"], line["event"], line["name"]) == ("error", "unknown_counter", name)
+    assert (line["level"], line["event"], line["name"]) == ("error", "unknown_metric", name)
     assert line["labels"] == list(labels)
 
 
@@ -119,6 +125,82 @@ def test_gauges_are_asked_when_they_are_read(telemetry: Telemetry) -> None:
     assert samples(telemetry)["notifyd_connections", ()] == 1
     with pytest.raises(KeyError):
         telemetry.show("no_such_thing", lambda: 0)
+
+
+def test_what_somebody_else_counts_is_asked_for(telemetry: Telemetry) -> None:
+    telemetry.show("messages_published", lambda: {("device",): 7})
+    assert samples(telemetry)["notifyd_messages_published_total", (("transport", "device"),)] == 7
+    assert samples(telemetry)["notifyd_messages_published_total", (("transport", "http"),)] == 0
+    assert telemetry.total("messages_published") == 7
+
+
+def test_values_can_be_read_back(telemetry: Telemetry) -> None:
+    telemetry.count("connections_closed", 2, transport="device", reason="too_slow")
+    telemetry.count("connections_closed", transport="websocket", reason="too_slow")
+    telemetry.show("topics", lambda: 5)
+    assert telemetry.total("connections_closed") == 3
+    assert telemetry.total("connections_closed", reason="too_slow", transport="device") == 2
+    assert telemetry.total("connections_closed", reason="normal") == 0
+    assert telemetry.totals("connections_closed")["device", "too_slow"] == 2
+    assert telemetry.totals("topics") == {(): 5}
+    assert telemetry.totals("heartbeats_lost") == {(): 0}
+    with pytest.raises(KeyError):
+        telemetry.total("no_such_thing")
+    with pytest.raises(KeyError):
+        telemetry.total("connections_closed", why="too_slow")
+
+
+def test_histograms_are_exposed_in_buckets(telemetry: Telemetry) -> None:
+    telemetry.observe("delivery_latency_seconds", 0.001, 10)
+    telemetry.observe("delivery_latency_seconds", 0.002)
+    telemetry.observe("delivery_latency_seconds", 1000.0)
+    told = samples(telemetry)
+    name = "notifyd_delivery_latency_seconds"
+    buckets = [(float(labels[0][1]), value) for (known, labels), value in told.items() if known == f"{name}_bucket"]
+    assert [value for bound, value in buckets if bound < 0.001] == [0, 0, 0]
+    assert [value for bound, value in buckets if bound >= 0.001] == [10, *[11] * 12, 12]
+    assert told[f"{name}_count", ()] == 12
+    assert told[f"{name}_sum", ()] == pytest.approx(1000.012)
+
+
+def test_an_unknown_histogram_is_a_logged_bug(telemetry: Telemetry, stream: io.StringIO) -> None:
+    telemetry.observe("no_such_thing", 1.0)
+    telemetry.observe("delivery_latency_seconds", 1.0, transport="device")
+    assert [(line["event"], line["name"]) for line in lines(stream)] == [
+        ("unknown_metric", "no_such_thing"),
+        ("unknown_metric", "delivery_latency_seconds"),
+    ]
+
+
+def test_quantiles_are_those_of_the_last_seconds(telemetry: Telemetry, hands: Hands) -> None:
+    def ask() -> list[float | None]:
+        return telemetry.quantiles("delivery_latency_seconds", (0.5, 0.99))
+
+    assert ask() == [None, None]
+    telemetry.observe("delivery_latency_seconds", 2.0, 100)
+    for _ in range(int(RECENT_S)):
+        hands.now_s += 1
+        slow = ask()
+    assert slow == [pytest.approx(1.0 + 1.5 * 0.5), pytest.approx(1.0 + 1.5 * 0.99)]
+    telemetry.observe("delivery_latency_seconds", 0.002, 100)
+    hands.now_s += 1
+    assert ask() == [pytest.approx(0.00175), pytest.approx(0.001 + 0.0015 * 0.99)]
+    hands.now_s += 60
+    ask()
+    hands.now_s += RECENT_S
+    assert ask() == [None, None]
+
+
+@given(st.lists(st.floats(0, 20), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_in_the_bucket_of_its_value(values: list[float], share: float) -> None:
+    histogram = Histogram((0.1, 1.0, 10.0))
+    for value in values:
+        histogram.observe(value)
+    exact = sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+    place = bisect_left(histogram.bounds, exact)
+    estimate = quantile(histogram.bounds, histogram.counts, share)
+    assert estimate is not None
+    assert [0, *histogram.bounds, 10.0][place] <= estimate <= [*histogram.bounds, 10.0][place]
 
 
 def test_the_process_is_measured_too(telemetry: Telemetry) -> None:
@@ -188,7 +270,7 @@ def test_secret_fields_are_withheld(field: str, telemetry: Telemetry, stream: io
     ("text", "told"),
     [
         ("GET /ws?topics=a&token=hunter2&x=1", "GET /ws?topics=a&token=(withheld)&x=1"),
-        ("Authorization: Bearer hunter2", "Authorization: Bearer (withheld)"),
+        ("Authorization: Bearer hunter2", "Authorization: (withheld)"),
         ("redis://user:hunter2@127.0.0.1:6379/0", "redis://(withheld)@127.0.0.1:6379/0"),
         ("cannot reach redis://127.0.0.1:6379", "cannot reach redis://127.0.0.1:6379"),
         ("tokens are fine", "tokens are fine"),
