@@ -122,6 +122,24 @@ WELL: dict[str, list[Act]] = {
         lambda oracle: oracle.lose("t", {}),
         lambda oracle: oracle.append("t", (B, 1), f"{A}-1"),
     ],
+    "nothing to come after what only the server knows": [
+        LATEST,
+        accepted(1, 2),
+        heard(1),
+        resumed(2, True, None),
+        whole(2),
+    ],
+    "an own message left out after it": [
+        LATEST,
+        accepted(1, 2),
+        heard(1),
+        resumed(2, True, None),
+        accepted(3),
+        unechoed(3),
+        whole(3),
+    ],
+    "the earliest of nothing": [subscribed("earliest", 0, True), whole(0)],
+    "the earliest of an epoch that only goes on counting": [subscribed("earliest", 5, True, B), whole(5, B)],
     "without positions": [lambda oracle: oracle.attempt("x"), LATEST, plain("x")],
 }
 
@@ -141,6 +159,18 @@ BROKEN: dict[str, tuple[str, list[Act]]] = {
         [accepted(1, 2, 3), subscribed((A, 1), 3, True), heard(3)],
     ),
     "a loss at the end": ("after the faults everybody is made whole", [LATEST, accepted(1, 2), heard(1), whole(2)]),
+    "a loss where only the server knows what was sent": (
+        "after the faults everybody is made whole",
+        [LATEST, accepted(1, 2), heard(1), resumed(2, True, None), accepted(3), whole(3)],
+    ),
+    "a loss told when resumed, and never named": (
+        "after the faults everybody is made whole",
+        [short, LATEST, accepted(1, 2, 3, 4), heard(1), resumed(4, False, None), whole(4)],
+    ),
+    "the earliest, and nothing comes": (
+        "after the faults everybody is made whole",
+        [accepted(1, 2), subscribed("earliest", 2, True), whole(2)],
+    ),
     "a duplicate": ("a message comes once, in order", [LATEST, accepted(1), heard(1, 1)]),
     "the wrong order": ("a message comes once, in order", [LATEST, accepted(1, 2, 3), heard(1, 2, 3), heard(2)]),
     "a duplicate of what was acknowledged": (
