@@ -69,6 +69,10 @@ def plain(data: str) -> Act:
     return lambda oracle: oracle.deliver("c", "t", None, data)
 
 
+def given(offset: int, data: str) -> Act:
+    return lambda oracle: oracle.deliver("c", "t", (A, offset), data)
+
+
 LATEST = subscribed("latest", 0)
 
 WELL: dict[str, list[Act]] = {
@@ -192,6 +196,15 @@ BROKEN: dict[str, tuple[str, list[Act]]] = {
         "nothing is lost silently",
         [short, LATEST, accepted(1, 2, 3, 4, 5), heard(1), gap(3, 3)],
     ),
+    "a gap of nothing": ("a gap names what is missing", [LATEST, accepted(1), heard(1), gap(2, 1)]),
+    "a gap that blames a failover": (
+        "a gap tells the reason",
+        [short, LATEST, accepted(1, 2, 3, 4, 5), heard(1), gap(2, 3, "epoch")],
+    ),
+    "a gap that hides a new epoch": (
+        "a new epoch is told",
+        [losing, LATEST, accepted(1), heard(1), gap(1, 1, "expired", B)],
+    ),
     "a gap over what is kept": ("what is kept is delivered", [LATEST, accepted(1, 2), gap(1, 1)]),
     "a silent epoch": (
         "a new epoch is told",
@@ -209,6 +222,10 @@ BROKEN: dict[str, tuple[str, list[Act]]] = {
     "a key forgotten": (
         "a message with a key is accepted once",
         [accepted(1), lambda oracle: oracle.append("t", (A, 2), f"{A}-1")],
+    ),
+    "a key delivered twice": (
+        "a message with a key comes once",
+        [lambda oracle: oracle.attempt("x"), LATEST, *(given(offset, "x") for offset in (1, 2))],
     ),
     "a message made up": ("nothing is made up", [LATEST, heard(1)]),
     "a message after the end": (
