@@ -262,6 +262,16 @@ def count_the_members_of_dead_nodes() -> Iterator[None]:
 
 
 @mutation
+def tell_nobody_who_is_there() -> Iterator[None]:
+    async def away(self: Membership, topic: str) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        raise BrokerUnavailable("the broker is away")
+
+    with replaced(Membership, "members", away):
+        yield
+
+
+@mutation
 def never_write_again_what_could_not_be_written() -> Iterator[None]:
     async def idle(self: Membership) -> None:
         await trio.sleep_forever()

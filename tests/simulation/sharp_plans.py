@@ -102,6 +102,7 @@ SHARP = {
         steps=(FailOver(16600, 3, tenths=30, lag=5, split=2),),
     ),
     "save no session": Plan(skews_s=(0.0,), clients=(ClientPlan(topics=("room:a",)),)),
+    "tell nobody who is there": Plan(skews_s=(0.0,), clients=(ClientPlan(topics=("room:b",)),)),
     "never write again what could not be written": Plan(
         skews_s=(0.0,),
         clients=(ClientPlan(topics=("room:a",)),),
