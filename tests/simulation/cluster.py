@@ -72,8 +72,8 @@ class Cluster:
             for number, skew_s in enumerate(plan.skews_s)
         ]
         self.clients = [
-            SimClient(number, client, nodes=len(self.nodes), network=self.network, oracle=self.oracle, log=self.log)
-            for number, client in enumerate(plan.clients)
+            SimClient(number, plan, nodes=len(self.nodes), network=self.network, oracle=self.oracle, log=self.log)
+            for number in range(len(plan.clients))
         ]
         self._names = Names("notifyd")
         self._kept: dict[str, dict[Place, Any]] = {}
