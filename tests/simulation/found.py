@@ -66,6 +66,17 @@ FOUND = {
             Move(26_326, 0, to=1),
         ),
     ),
+    "what was accepted between two crashes of one kind is lost by the first": Plan(
+        skews_s=(0.0,),
+        clients=(ClientPlan(topics=("room:b",)),),
+        steps=(
+            KillRedis(8_600, 0, tenths=12, lag=2),
+            Publish(8_605, 0, "room:b"),
+            Move(8_606, 0, to=0, silent=True),
+            KillRedis(8_620, 0, tenths=9, lag=2),
+        ),
+        durable=False,
+    ),
     "an acknowledgement that was not saved before Redis died does not count on another node": Plan(
         seed=432,
         skews_s=(0.0, 0.0, 0.0),

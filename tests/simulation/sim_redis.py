@@ -285,10 +285,12 @@ class SimRedis:
         self.engine.adopt(kept)
         self.engine.keeps_all, self._replica = keeps_all, None
 
-    def lag(self) -> None:
-        """Let the replica, and a disk that not every write waits for, hear nothing more from now on."""
-        if self._replica is None:
-            self._replica = self.engine.data.copy()
+    def lag(self) -> bool:
+        """Let the replica, and a disk that not every write waits for, hear nothing more; False where they did not."""
+        if self._replica is not None:
+            return False
+        self._replica = self.engine.data.copy()
+        return True
 
     def catch_up(self) -> None:
         """Let the replica have everything again."""
