@@ -163,7 +163,7 @@ def take_a_new_epoch_for_the_old_one() -> Iterator[None]:
         start, page = await skip(self, topic, track, since, page)
         return (Position(start.epoch, since.offset) if start.epoch != since.epoch else start), page
 
-    with replaced(Ordering, "_skip", steady), replaced(Fanout, "lose", silent):
+    with replaced(Ordering, "_skip", steady):
         yield
 
 

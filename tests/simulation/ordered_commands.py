@@ -85,7 +85,7 @@ def zrevrange(engine: Engine, arguments: list[bytes]) -> Reply:
 def stream_id(text: bytes, missing: int = 0) -> StreamId:
     """Read `ms-seq`, or `ms` alone, whose sequence is then `missing`. Raises Refusal."""
     refusal = Refusal("ERR Invalid stream ID specified as stream command argument")
-    milliseconds, dash, sequence = text.removeprefix(b"+").partition(b"-")
+    milliseconds, dash, sequence = text.lstrip(b" ").removeprefix(b"+").partition(b"-")
     if not milliseconds.isdigit() or (dash and not sequence.isdigit()):
         raise refusal
     found = (int(milliseconds), int(sequence) if dash else missing)
