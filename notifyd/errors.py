@@ -20,7 +20,14 @@ class ListenError(NotifydError):
 
 
 class Unauthorized(NotifydError):
-    """A token is not accepted. The text is for the log; a client is told one and the same thing whatever was wrong."""
+    """A token is not accepted. The text is for the log; a client is told one and the same thing whatever was wrong.
+
+    `reason` is one of a few words, for counting.
+    """
+
+    def __init__(self, message: str, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class BrokerUnavailable(NotifydError):

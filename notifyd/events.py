@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 
 class Events(Protocol):
-    """Counts and log lines. Both are synchronous, never block and never raise."""
+    """Counts, observations and log lines. All are synchronous, never block and never raise."""
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter, such as `count("refusals", reason="origin")`."""
+
+    def observe(self, name: str, value: float, times: int = 1, **labels: str) -> None:
+        """Put a value into a histogram, `times` over; durations are in seconds."""
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one structured line; `level` is debug, info, warning or error."""
@@ -22,6 +25,9 @@ class NoEvents:
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Ignore the count."""
+
+    def observe(self, name: str, value: float, times: int = 1, **labels: str) -> None:
+        """Ignore the value."""
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Ignore the line."""

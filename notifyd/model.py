@@ -17,7 +17,8 @@ class Identity:
     """Who a client is and what its token allows.
 
     `user` is "" for an anonymous client. `expires_s` and `issued_s` are Unix time, None where nothing expires or the
-    token does not say. `topics` are subscribed when the client connects.
+    token does not say. `topics` are subscribed when the client connects. An `operator` may watch the node itself;
+    `api_key` is the digest of the key that proved it, None where being on the node's own machine did.
     """
 
     user: str
@@ -28,6 +29,8 @@ class Identity:
     expires_s: float | None = None
     token_id: str | None = None
     issued_s: float | None = None
+    operator: bool = False
+    api_key: bytes | None = None
 
 
 ANONYMOUS = Identity(user="", anonymous=True)
@@ -37,7 +40,9 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     """A message as the broker accepted it; made for each publish, hence a Struct: a dataclass takes 1 us more.
 
     `time_ms` is Unix time. `position` is None where the topic keeps no history; `sender` where a backend published it.
-    `origin` names the session whose own connection is left out of the delivery, None where all receive it.
+    `origin` names the session whose own connection is left out of the delivery, None where all receive it. `trace` is
+    the trace it belongs to (protocol.trace), None where nobody gave it one. `received_s` is when this very node was
+    given it to publish, on its monotonic clock; None where another node was.
     """
 
     topic: str
@@ -46,3 +51,5 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     position: Position | None = None
     sender: str | None = None
     origin: SessionId | None = None
+    trace: str | None = None
+    received_s: float | None = None

@@ -18,6 +18,7 @@ from notifyd.clock import Clock
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.connection.drain import drain
 from notifyd.events import Events
+from notifyd.figures.publisher import FigurePublisher
 from notifyd.hub.hub import Hub
 from notifyd.listeners import device, websocket
 from notifyd.listeners.accept import ClientListener
@@ -26,7 +27,10 @@ from notifyd.listeners.http.listener import HttpListener
 from notifyd.policy.admission import Admission
 from notifyd.settings import FIXED_SECTIONS, Address, Settings
 from notifyd.supervision import Branch, open_branch
-from notifyd.telemetry import Telemetry
+from notifyd.telemetry import Telemetry, open_tracer
+from notifyd.telemetry.gauges import show_state
+from notifyd.telemetry.loop_lag import LoopLag, open_loop_lag
+from notifyd.tracing import Tracer
 from notifyd.transport.tls import server_context
 from protocol.backoff import CAP_S
 from protocol.connecting import ConnectionState
@@ -44,9 +48,10 @@ BROKER_GOODBYE_S = 1.0
 class Node:
     """A running node. Its addresses are the real ones, also where the settings said port 0."""
 
-    def __init__(self, context: Context, root: Branch, telemetry: Telemetry) -> None:
+    def __init__(self, context: Context, root: Branch, telemetry: Telemetry, lag: LoopLag) -> None:
         self.context = context
         self.telemetry = telemetry
+        self.lag = lag
         self.draining = False
         self._root = root
         self._http: HttpListener | None = None
@@ -55,6 +60,7 @@ class Node:
         limit = context.settings.limits.connections
         self._admission = Admission(limit.limit, limit.resume)
         self._drained = trio.Event()
+        show_state(telemetry, context, lag, broker_state=lambda: self.broker_state, is_draining=lambda: self.draining)
 
     @property
     def websocket_address(self) -> Address | None:
@@ -106,6 +112,9 @@ class Node:
         fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
         kept = {name: getattr(old, name) for name in FIXED_SECTIONS}
         self.context.reload(msgspec.structs.replace(settings, **kept))
+        if settings.log != old.log:
+            self.telemetry.set_level(settings.log.level)
+            self.telemetry.set_format(settings.log.format)
         limits = settings.limits
         self._admission.resize(limits.connections.limit, limits.connections.resume)
         if self._http is not None:
@@ -121,10 +130,15 @@ class Node:
 
     async def _broker_problems(self) -> list[str]:
         problems = await self.context.hub.broker.problems()
-        states = {branch.name: branch.state for branch in self._root.snapshot().children}
-        if not problems and states["broker"] is not ConnectionState.CONNECTED:
-            problems = [f"the broker is {states['broker'].value}"]
+        if not problems and self.broker_state is not ConnectionState.CONNECTED:
+            problems = [f"the broker is {self.broker_state.value}"]
         return problems
+
+    @property
+    def broker_state(self) -> ConnectionState:
+        """The state of the broker's branch of the tree: the worst one of its links and services."""
+        states = {branch.name: branch.state for branch in self._root.snapshot().children}
+        return states.get("broker", ConnectionState.CONNECTING)
 
     async def start_clients(self, branch: Branch) -> None:
         """Start the listeners for clients. Raises ListenError and ConfigurationError."""
@@ -136,10 +150,16 @@ class Node:
                 listen.websocket,
                 websocket.websocket_server(context, self._own_ports, tls),
                 websocket.WEBSOCKET_REFUSAL,
+                listen.proxy_protocol.websocket,
             ),
-            "device": (listen.device, device.device_server(context, tls), device.DEVICE_REFUSAL),
+            "device": (
+                listen.device,
+                device.device_server(context, tls),
+                device.DEVICE_REFUSAL,
+                listen.proxy_protocol.device,
+            ),
         }
-        for name, (address, serve, refusal) in serving.items():
+        for name, (address, serve, refusal, proxies) in serving.items():
             if address is not None:
                 listener = ClientListener(
                     name,
@@ -149,6 +169,7 @@ class Node:
                     refusal=refusal,
                     events=context.events,
                     tls=tls,
+                    proxies=proxies,
                     reuse_port=settings.node.workers > 1,
                 )
                 await branch.start(name, listener.run)
@@ -161,7 +182,7 @@ class Node:
         if address is None:
             return
         backend = HubBackend(
-            self.context, tree=self._root.snapshot, metrics=self.telemetry.exposition, problems=self.problems
+            self.context, tree=self._root.snapshot, metrics=self.telemetry.scrape, problems=self.problems
         )
         http = HttpListener(
             address,
@@ -170,11 +191,23 @@ class Node:
             self.context.events,
             payload_limit_bytes=self.settings.limits.payload_bytes,
             websocket_url=self.websocket_url,
+            trusted_proxies=self.settings.listen.trusted_proxies,
             reuse_port=self.settings.node.workers > 1,
         )
         await branch.start("http", http.run)
         self._http = http
         self._own_ports.add(http.address.port)
+
+    def figures(self) -> FigurePublisher:
+        """Return the service that says once a second how this node is."""
+        return FigurePublisher(
+            self.context,
+            self.telemetry,
+            tree=self._root.snapshot,
+            problems=self.problems,
+            is_draining=lambda: self.draining,
+            loop_lag_s=lambda: self.lag.recent_s,
+        )
 
     @property
     def websocket_url(self) -> str | None:
@@ -199,8 +232,21 @@ async def open_node(
     """
     clock = clock or Clock()
     telemetry = telemetry or Telemetry()
+    async with (
+        open_tracer(settings.tracing, node=settings.node.name, clock=clock, events=telemetry) as tracer,
+        _open(settings, clock, telemetry, tracer) as node,
+    ):
+        yield node
+
+
+@asynccontextmanager
+async def _open(settings: Settings, clock: Clock, telemetry: Telemetry, tracer: Tracer) -> AsyncIterator[Node]:
     hub = Hub(
-        settings, lambda receiver: _open_broker(settings, receiver, clock, telemetry), clock=clock, events=telemetry
+        settings,
+        lambda receiver: _open_broker(settings, receiver, clock, telemetry),
+        clock=clock,
+        events=telemetry,
+        tracer=tracer,
     )
     context = Context(
         settings=settings,
@@ -210,12 +256,8 @@ async def open_node(
         events=telemetry,
         user_buckets=UserBuckets(settings.limits.user_messages),
     )
-    telemetry.show("connections", lambda: len(context.connections))
-    telemetry.show("topics", lambda: len(hub.registry.topics))
-    telemetry.show("sessions", lambda: len(hub.registry.subscribers))
-    telemetry.show("tasks", lambda: trio.lowlevel.current_statistics().tasks_living)
-    async with open_branch("node", events=telemetry, clock=clock) as root:
-        node = Node(context, root, telemetry)
+    async with open_branch("node", events=telemetry, clock=clock) as root, open_loop_lag(telemetry) as lag:
+        node = Node(context, root, telemetry, lag)
         async with (
             _branch("broker", root, context, longest_wait_s=BROKER_WAIT_S) as broker,
             _closing(hub.broker),
@@ -229,6 +271,7 @@ async def open_node(
             await core.start("sessions", hub.sessions.run, core=True)
             await node.start_clients(listeners)
             await node.start_http(listeners)
+            await core.start("figures", node.figures().run)
             yield node
 
 

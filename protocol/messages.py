@@ -69,13 +69,14 @@ class Unsubscribe(Struct, tag="unsubscribe", tag_field="op", kw_only=True):
 
 
 class Publish(Struct, tag="publish", tag_field="op", kw_only=True):
-    """Send `data` to every subscriber of a topic. Without `id` it is not answered."""
+    """Send `data` to every subscriber of a topic. Without `id` it is not answered; `trace` is a traceparent."""
 
     topic: str
     data: Any
     id: RequestId | None = None
     key: Key | None = None
     echo: bool = True
+    trace: str | None = None
 
 
 class Ack(Struct, tag="ack", tag_field="op", kw_only=True):
@@ -216,6 +217,7 @@ class Entry(Struct, omit_defaults=True, kw_only=True):
     offset: int | UnsetType = UNSET
     time: int
     sender: str | UnsetType = UNSET
+    trace: str | UnsetType = UNSET
 
 
 class HistoryReply(Struct, tag="history", tag_field="op", kw_only=True):
@@ -257,6 +259,7 @@ class Message(Struct, tag="message", tag_field="op", kw_only=True):
     epoch: str | UnsetType = UNSET
     offset: int | UnsetType = UNSET
     sender: str | UnsetType = UNSET
+    trace: str | UnsetType = UNSET
 
 
 class Joined(Struct, tag="joined", tag_field="op", kw_only=True):
@@ -325,7 +328,6 @@ ServerMessage: TypeAlias = (
 
 # --- encoding and decoding -----------------------------------------------------------------------------------------
 
-
 _DECODERS = {Encoding.JSON: msgspec.json.Decoder, Encoding.MSGPACK: msgspec.msgpack.Decoder}
 _decode_request = {encoding: decoder(Request).decode for encoding, decoder in _DECODERS.items()}
 _decode_server_message = {encoding: decoder(ServerMessage).decode for encoding, decoder in _DECODERS.items()}
@@ -380,10 +382,8 @@ def decode_server_message(payload: bytes | str, encoding: Encoding) -> ServerMes
 def _judge_failure(payload: bytes | str, encoding: Encoding, failure: Exception) -> RequestError:
     """Make the answer to a request that is wrong; raises RemoteProtocolError where the bytes are no message at all."""
     envelope = read_envelope(payload, encoding)
-    if envelope.op is None or envelope.op in _known_ops:
-        problem = _problem(failure, encoding)
-    else:
-        problem = f"unknown op {envelope.op!r}"
+    is_known = envelope.op is None or envelope.op in _known_ops
+    problem = _problem(failure, encoding) if is_known else f"unknown op {envelope.op!r}"
     if len(problem) > MAX_PROBLEM_CHARACTERS:
         problem = problem[:MAX_PROBLEM_CHARACTERS] + "…"
     return RequestError(ErrorCode.BAD_REQUEST, f"bad request: {problem}", request_id=envelope.id)

@@ -73,6 +73,14 @@ class Browser:
     async def press(self, element_id: str) -> None:
         await self.run(f"document.getElementById({json.dumps(element_id)}).click()")
 
+    async def freeze(self) -> None:
+        """Put the page to sleep as a browser does with a page in the background: nothing in it runs."""
+        await self._command("Page.setWebLifecycleState", state="frozen")
+
+    async def thaw(self) -> None:
+        """Wake it up."""
+        await self._command("Page.setWebLifecycleState", state="active")
+
     async def look(self, path: Path, *, width: int = 1200, height: int = 800, dark: bool = False) -> None:
         """Take a picture of the page as a screen of this size shows it."""
         await self._command(

@@ -1,4 +1,4 @@
-"""The keys backends show to the HTTP API."""
+"""The keys that backends and operators show: to the HTTP API, or as a client's token."""
 
 import hashlib
 import hmac
@@ -21,9 +21,17 @@ class ApiKeys:
 
     def holds(self, presented: str | None) -> bool:
         """Whether `presented` is one of the keys. Every key is compared, whichever matches."""
+        return self.find(presented) is not None
+
+    def find(self, presented: str | None) -> bytes | None:
+        """Return the digest of the key that `presented` is, None where it is none; as `holds` does it."""
         if not presented:
-            return False
+            return None
         digest = _digest(presented)
+        return digest if self.holds_digest(digest) else None
+
+    def holds_digest(self, digest: bytes) -> bool:
+        """Whether one of the keys has this digest, which `find` returned before."""
         matches = [hmac.compare_digest(digest, own) for own in self._digests]
         return any(matches)
 

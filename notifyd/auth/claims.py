@@ -39,11 +39,11 @@ def _check_times(claims: dict[str, Any], leeway_s: float, now_s: float) -> tuple
     """Check exp, nbf and iat; return when the token stops being accepted, leeway included, and when it was issued."""
     expires_s, begins_s, issued_s = (_read_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires_s is not None and now_s >= expires_s + leeway_s:
-        raise Unauthorized("the token has expired")
+        raise Unauthorized("the token has expired", "expired")
     if begins_s is not None and now_s + leeway_s < begins_s:
-        raise Unauthorized("the token is not valid yet")
+        raise Unauthorized("the token is not valid yet", "not_yet_valid")
     if issued_s is not None and now_s + leeway_s + CLOCK_SKEW_S < issued_s:
-        raise Unauthorized("the token was issued in the future")
+        raise Unauthorized("the token was issued in the future", "not_yet_valid")
     return (None if expires_s is None else expires_s + leeway_s), issued_s
 
 
@@ -59,7 +59,7 @@ def _read_time(claims: dict[str, Any], name: str) -> int | None:
 def _check_issuer(claims: dict[str, Any], issuer: str | None) -> None:
     claimed = _read_text(claims, "iss")
     if issuer is not None and claimed != issuer:
-        raise Unauthorized("the token is from another issuer")
+        raise Unauthorized("the token is from another issuer", "issuer")
 
 
 def _check_audience(claims: dict[str, Any], audience: str | None) -> None:
@@ -69,7 +69,7 @@ def _check_audience(claims: dict[str, Any], audience: str | None) -> None:
     if not isinstance(claimed, list) or not all(isinstance(name, str) for name in claimed):
         raise Unauthorized("aud is neither text nor a list of texts")
     if audience is not None and audience not in claimed:
-        raise Unauthorized("the token is for another audience")
+        raise Unauthorized("the token is for another audience", "audience")
 
 
 def _read_subject(claims: dict[str, Any]) -> str:

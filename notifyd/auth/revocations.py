@@ -23,8 +23,8 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     before_s: float = 0.0
 
     def covers(self, identity: Identity) -> bool:
-        """Whether this revokes the token that an identity was read from. An anonymous client has none."""
-        if identity.anonymous:
+        """Whether this revokes the token that an identity was read from: the anonymous and API keys are none."""
+        if identity.anonymous or identity.api_key is not None:
             return False
         if self.token_id is not None:
             return identity.token_id == self.token_id

@@ -47,11 +47,11 @@ class Verifier:
         """
         read = read_token(token)
         if not any(key.holds(read.signed, read.signature) for key in self._candidates(read)):
-            raise Unauthorized("no configured key made this signature")
+            raise Unauthorized("no configured key made this signature", "signature")
         now_s = self._unix_s()
         identity = read_claims(read_object(read.payload, "payload"), self._auth, now_s)
         if self._revocations is not None and self._revocations.covers(identity, now_s):
-            raise Unauthorized("the token was revoked")
+            raise Unauthorized("the token was revoked", "revoked")
         return identity
 
     def _candidates(self, token: CompactToken) -> Sequence[VerificationKey]:

@@ -5,7 +5,7 @@ asynchronous method may raise `BrokerUnavailable` unless it says otherwise; then
 cancelled likewise: but never half.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -104,6 +104,9 @@ class Receiver(Protocol):
     def end_session(self, session: SessionId) -> bool:
         """Disconnect a session, as an operator does; False where it is not connected here."""
 
+    def watched_elsewhere(self, topics: Collection[str]) -> None:
+        """Take note that clients of another node watch these topics, of those that a node speaks on only then."""
+
     def revoke_here(self, revocation: Revocation) -> None:
         """Refuse the tokens it names on this node from now on, and disconnect who holds one."""
 
@@ -152,12 +155,13 @@ class Broker(Protocol):
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Accept a message: append it, give it a position and hand it to every node's receiver, in one step.
 
-        A `key` seen on the topic within five minutes gets the first answer again, and nothing is delivered. Without
-        history it raises only where the key could not be remembered: while the broker is away the message reaches this
-        node's subscribers.
+        A `key` seen on the topic within five minutes gets the first answer again, and nothing is delivered: the trace
+        that is carried is the first one's. Without history it raises only where the key could not be remembered: while
+        the broker is away the message reaches this node's subscribers.
         """
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:
@@ -199,6 +203,9 @@ class Broker(Protocol):
 
     async def end_session(self, session: SessionId) -> bool:
         """Disconnect a session on whichever other node it lives; False where none has it."""
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        """Tell every other node that this one's clients watch these topics (`Receiver.watched_elsewhere`)."""
 
     async def revoke(self, revocation: Revocation) -> None:
         """Let every node refuse the tokens that a revocation names, those of nodes that come later included."""

@@ -25,6 +25,7 @@ COMMANDS = (
     "subscribe",
     "decode",
     "tree",
+    "top",
     "version",
 )
 """In the order of the help text. A name is a module of this package and the function in it."""

@@ -19,6 +19,7 @@ SPARE_DESCRIPTORS = 100
 def check(config: ConfigOption = None) -> None:
     """Check the configuration. What it names is tried: keys, certificates, addresses, the broker."""
     from notifyd.cli.broker_trial import try_broker
+    from notifyd.cli.collector_trial import try_collector
     from notifyd.cli.configuration import find_file, read_settings, source_of
     from notifyd.errors import ConfigurationError
     from notifyd.settings.checks import find_weaknesses
@@ -28,6 +29,9 @@ def check(config: ConfigOption = None) -> None:
     settings = read_settings(config)
     warnings = [(dotted(place), reason) for place, reason in find_weaknesses(settings)]
     warnings += check_machine(settings, find_file(config), source)
+    collector = try_collector(settings.tracing, source)
+    if collector is not None:
+        warnings.append(("tracing.endpoint", collector))
     try:
         broker = try_broker(settings.broker)
     except ConfigurationError as error:
@@ -110,6 +114,10 @@ def summarize(settings: "Settings", broker: str) -> Iterator[str]:
         how = "" if name == "http" else f", {secured}"
         yield f"listen.{name}: off" if address is None else f"listen.{name}: {address} can be had{how}"
     yield f"broker.url: {settings.broker.url} {broker}"
+    tracing = settings.tracing
+    if tracing.endpoint is not None:
+        share = f"{tracing.ratio:.0%} of what has no trace"
+        yield f"tracing.endpoint: {tracing.endpoint} gets the traces that publishers sample, and {share}"
     keys, api_keys = len(settings.auth.keys), len(settings.auth.api_keys)
     access = "anonymous access" if settings.auth.anonymous else "tokens only"
     yield f"auth: {access}, {keys} key{'s'[: keys != 1]} for tokens, {api_keys} API key{'s'[: api_keys != 1]}"

@@ -1,6 +1,7 @@
 """`notifyd publish`."""
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,11 +23,29 @@ def publish(
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="The same key within 5 minutes is published once.")
     ] = None,
+    *,
+    trace: Annotated[
+        str | None, typer.Option("--trace", metavar="TRACEPARENT", help="The W3C traceparent it belongs to.")
+    ] = None,
 ) -> None:
     """Publish a message and print its position as a JSON line."""
     import trio
 
-    print(position_line(trio.run(publish_once, topic, read_json(data), url, token, key)))
+    print(
+        position_line(
+            trio.run(partial(publish_once, topic, read_json(data), url, token, key, trace=check_trace(trace)))
+        )
+    )
+
+
+def check_trace(text: str | None) -> str | None:
+    """Return a trace as it is sent. Raises BadParameter for what a node would ignore."""
+    from protocol.trace import read_trace
+
+    trace = None if text is None else read_trace(text)
+    if trace is None and text is not None:
+        raise typer.BadParameter(f"{text!r} is not 00-32 hex digits-16 hex digits-2 hex digits", param_hint="--trace")
+    return trace
 
 
 def position_line(published: "Published") -> str:
@@ -50,7 +69,9 @@ def read_json(text: str) -> Any:
         raise NotifydError(f"notifyd publish: the message is not JSON: {error}{hint}") from None
 
 
-async def publish_once(topic: str, data: Any, url: str, token: str | None, key: str | None) -> "Published":
+async def publish_once(
+    topic: str, data: Any, url: str, token: str | None, key: str | None, *, trace: str | None = None
+) -> "Published":
     """Connect, publish, and return the answer. Raises NotifydError."""
     import trio
 
@@ -64,7 +85,7 @@ async def publish_once(topic: str, data: Any, url: str, token: str | None, key: 
         async with open_client(url, token, client_name="notifyd publish") as client:
             with trio.move_on_after(ANSWER_TIMEOUT_S):
                 await wait_connected_once(client, url)
-                return await client.publish(topic, data, key=key)
+                return await client.publish(topic, data, key=key, trace=trace)
             refusal = client.last_refusal
     except RequestError as final:
         refusal = final

@@ -1,15 +1,18 @@
 """`notifyd serve`: one process that is a node, or with `node.workers` several, each a node."""
 
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import trio
 import typer
 
 from notifyd.cli.configuration import ConfigOption
+from notifyd.cli.service_manager import ServiceManager
+from notifyd.settings.types import LogLevel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from notifyd.telemetry import Telemetry
 
 AddressOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Listen here instead; '' is off.")]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def serve(
@@ -27,7 +29,7 @@ def serve(
     websocket: AddressOption = None,
     device: AddressOption = None,
     http: AddressOption = None,
-    log: Annotated[LogLevel, typer.Option(help="The least level to log.")] = "info",
+    log: Annotated[LogLevel | None, typer.Option(help="The least level to log, instead of [log] level.")] = None,
     *,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -39,17 +41,29 @@ def serve(
         from notifyd.cli.workers.worker import run_worker
 
         raise typer.Exit(trio.run(run_worker))
-    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http}
+    overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http, "log.level": log}
     settings = read_settings(config, overrides)
-    telemetry = Telemetry(log)
+    telemetry = Telemetry(settings.log.level, form=settings.log.format)
     raise_descriptor_limit(telemetry)
+    manager = ServiceManager(os.environ)
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
         read = partial(read_settings, config, overrides)
-        trio.run(partial(run_workers, settings, telemetry, command=worker_command, level=log, read=read))
+        trio.run(
+            partial(
+                run_workers,
+                settings,
+                telemetry,
+                manager,
+                command=worker_command,
+                level=settings.log.level,
+                read=read,
+                figures=telemetry.snapshot,
+            )
+        )
     else:
-        trio.run(run_until_signal, settings, telemetry, config, overrides)
+        trio.run(run_until_signal, settings, telemetry, manager, config, overrides)
 
 
 def worker_command(number: int) -> list[str]:
@@ -63,7 +77,11 @@ def worker_command(number: int) -> list[str]:
 
 
 async def run_until_signal(
-    settings: "Settings", telemetry: "Telemetry", config: "Path | None", overrides: dict[str, Any]
+    settings: "Settings",
+    telemetry: "Telemetry",
+    manager: ServiceManager,
+    config: "Path | None",
+    overrides: dict[str, Any],
 ) -> None:
     """Run a node until it is told to stop and has drained. Raises what keeps it from starting."""
     from notifyd.node import open_node
@@ -71,23 +89,34 @@ async def run_until_signal(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with open_node(settings, telemetry=telemetry) as node, trio.open_nursery() as nursery:
             telemetry.log("info", "serving", node=settings.node.name, **_addresses(node))
-            nursery.start_soon(_obey, signals, node, config, overrides)
+            await manager.tell(READY=1, STATUS="serving")
+            nursery.start_soon(_obey, signals, node, manager, config, overrides)
+            nursery.start_soon(manager.beat, trio.lowlevel.checkpoint, partial(_status, node))
             await node.wait_drained()
             nursery.cancel_scope.cancel()
         telemetry.log("info", "stopped")
 
 
-async def _obey(signals: AsyncIterator[int], node: "Node", config: "Path | None", overrides: dict[str, Any]) -> None:
+async def _obey(
+    signals: AsyncIterator[int],
+    node: "Node",
+    manager: ServiceManager,
+    config: "Path | None",
+    overrides: dict[str, Any],
+) -> None:
     """Do what the signals say. Returns when a second one asks to stop at once."""
     async with trio.open_nursery() as draining:
         async for number in signals:
             if number == signal.SIGHUP:
-                reload(node, config, overrides)
+                async with manager.reloading():
+                    reload(node, config, overrides)
             elif node.draining:
                 node.telemetry.log("warning", "stopping_at_once")
                 node.stop()
             else:
-                node.telemetry.log("info", "draining", window_s=node.settings.node.drain_s)
+                drain_s = node.settings.node.drain_s
+                node.telemetry.log("info", "draining", window_s=drain_s)
+                await manager.tell_stopping(drain_s)
                 draining.start_soon(node.drain)
 
 
@@ -112,6 +141,10 @@ def raise_descriptor_limit(telemetry: "Telemetry") -> None:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     telemetry.log("info", "descriptor_limit", limit=hard, before=soft)
+
+
+def _status(node: "Node") -> str:
+    return f"{'draining' if node.draining else 'serving'}, connections: {len(node.context.connections)}"
 
 
 def _addresses(node: "Node") -> dict[str, str]:

@@ -1,13 +1,18 @@
 """`notifyd tree`."""
 
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, ask_node
+from notifyd.cli.text import describe_duration, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console, Group
     from rich.text import Text
     from rich.tree import Tree
 
@@ -22,6 +27,9 @@ STYLES = {
 }
 
 
+WATCH_S = 1.0
+"""How often `--watch` asks."""
+
 PIPED_COLUMNS = 1000
 """What goes into a file or another program is not cut: it is wider than the longest line."""
 
@@ -30,22 +38,79 @@ def tree(
     url: HttpUrlOption = DEFAULT_HTTP_URL,
     api_key: ApiKeyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on showing it, until q or Ctrl-C; not in a terminal, a JSON line a second."),
+    ] = False,
 ) -> None:
-    """Print the live supervision tree of a running node."""
-    import time
-
-    import msgspec
-
+    """Print the supervision tree of a running node."""
     root = fetch_tree(url, api_key)
-    if as_json:
-        print(msgspec.json.encode(root).decode())
-        return
     from rich.console import Console
 
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_COLUMNS
-    console.print(render(root, int(time.time() * 1000)), soft_wrap=True)
+    if watch and console.is_terminal and not as_json:
+        watch_tree(console, root, lambda: fetch_tree(url, api_key), url)
+    elif watch:
+        print_trees(root, lambda: fetch_tree(url, api_key))
+    elif as_json:
+        print(to_line(root))
+    else:
+        if not console.is_terminal:
+            console.width = PIPED_COLUMNS
+        console.print(render(root, unix_ms()), soft_wrap=True)
+
+
+def watch_tree(console: "Console", root: "TreeNode", fetch: "Callable[[], TreeNode]", url: str) -> None:
+    """Show the tree once a second until somebody ends it; while the node does not answer, the last one and why.
+
+    It is asked for as without `--watch`: by the same URL, and also where the node's WebSocket listener is off.
+    """
+    from rich.live import Live
+
+    from notifyd.cli.keys import is_quit_pressed, keys_at_once
+    from notifyd.errors import NotifydError
+
+    problem: str | None = None
+    with keys_at_once(), Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(render_watched(root, url, problem), refresh=True)
+            if is_quit_pressed(WATCH_S):
+                return
+            try:
+                root, problem = fetch(), None
+            except NotifydError as error:
+                problem = str(error)
+
+
+def print_trees(root: "TreeNode", fetch: "Callable[[], TreeNode]") -> None:
+    """Print the tree once a second, a JSON line each, until interrupted or the node is gone. Raises NotifydError."""
+    while True:
+        print(to_line(root), flush=True)
+        time.sleep(WATCH_S)
+        root = fetch()
+
+
+def render_watched(root: "TreeNode", url: str, problem: str | None) -> "Group":
+    """Draw the tree, and above it from where it is and whether it is old."""
+    from rich.console import Group
+    from rich.text import Text
+
+    head = Text(f"{url}   q ends", "dim")
+    if problem is not None:
+        head = Text(f" NO ANSWER: {printable(problem)} ", "bold white on red")
+    return Group(head, render(root, unix_ms()))
+
+
+def to_line(root: "TreeNode") -> str:
+    """Write the tree as one line of JSON."""
+    import msgspec
+
+    return msgspec.json.encode(root).decode()
+
+
+def unix_ms() -> int:
+    """Return the time of day in milliseconds."""
+    return int(time.time() * 1000)
 
 
 def fetch_tree(url: str, api_key: str | None) -> "TreeNode":
@@ -85,18 +150,5 @@ def describe_node(node: "TreeNode", now_ms: int) -> "Text":
     if node.restarts:
         line.append(f", {node.restarts} restart{'s'[: node.restarts != 1]}")
     if node.error:
-        printable = "".join(character if character.isprintable() else "?" for character in node.error)
-        line.append(f", last error: {printable}", "red")
+        line.append(f", last error: {printable(node.error)}", "red")
     return line
-
-
-def describe_duration(duration_ms: int) -> str:
-    """Say a duration in its two largest units, such as `2h 5m`."""
-    seconds = max(0, duration_ms // 1000)
-    sizes = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-    first = next((place for place, (_, size) in enumerate(sizes) if seconds >= size), len(sizes) - 1)
-    pieces = []
-    for unit, size in sizes[first : first + 2]:
-        pieces.append(f"{seconds // size}{unit}")
-        seconds %= size
-    return " ".join(pieces)

@@ -105,16 +105,18 @@ class Client:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    async def publish(self, topic: str, data: Any, *, key: str | None = None, echo: bool = True) -> Published:
+    async def publish(
+        self, topic: str, data: Any, *, key: str | None = None, echo: bool = True, trace: str | None = None
+    ) -> Published:
         """Publish `data`; return its position where the topic keeps history.
 
         It carries a key (one is made where none is given), so it is accepted once, however often it has to be sent.
-        With `echo=False` this client's own subscription does not get it, unless a reconnect replays it. Cancelled, it
-        may or may not have been accepted. Raises AnswerLost when the connection was away for so long after it had left
-        that repeating it might double it.
+        With `echo=False` this client's own subscription does not get it, unless a reconnect replays it. `trace` is the
+        W3C traceparent of what the message is a part of. Cancelled, it may or may not have been accepted. Raises
+        AnswerLost when the connection was away for so long after it had left that repeating it might double it.
         """
         check_data(data)
-        request = Publish(topic=topic, data=data, key=key or secrets.token_urlsafe(16), echo=echo)
+        request = Publish(topic=topic, data=data, key=key or secrets.token_urlsafe(16), echo=echo, trace=trace)
         with nullcontext() if echo else self._session.silence(topic) as silence:
             published = await self._ask(request, Published, repeatable_s=REPEATABLE_S)
             if silence is not None:

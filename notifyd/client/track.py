@@ -162,4 +162,5 @@ def _message(entry: Entry) -> Message:
         epoch=entry.epoch,
         offset=entry.offset,
         sender=entry.sender,
+        trace=entry.trace,
     )

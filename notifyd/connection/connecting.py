@@ -1,6 +1,7 @@
 """From opened to connected: who the client is, which session it goes on with, which topics it has from the start."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from msgspec import UNSET
 
@@ -20,19 +21,32 @@ from protocol.position import Position
 UNAUTHORIZED = "the token is missing or not accepted"
 """One answer for every bad token, so that nobody learns from it what was wrong."""
 
+OPERATOR = "$operator"
+"""The user that everybody is who shows an API key: what begins with `$` is the server's."""
 
-def authenticate(context: Context, token: str | None) -> Identity:
-    """Tell who holds this token; without one, the anonymous user where that is configured.
 
-    Raises RequestError 401, the same for every reason; the log has the reason, of the first few in a minute.
+def authenticate(connection: Connection, token: str | None) -> Identity:
+    """Tell who holds this token, or API key; without one, the anonymous user where that is configured.
+
+    While no API key is configured, who is on this very machine is an operator too. Raises RequestError 401, the same
+    for every reason; the log has the reason, of the first few in a minute.
     """
-    if token is None and context.settings.auth.anonymous:
-        return ANONYMOUS
+    context = connection.context
+    key = context.api_keys.find(token)
+    if key is not None:
+        return Identity(OPERATOR, operator=True, api_key=key)
+    is_anonymous = token is None and context.settings.auth.anonymous
+    identity = ANONYMOUS if is_anonymous else _verify(connection, token)
+    return replace(identity, operator=True) if connection.is_local and not context.api_keys else identity
+
+
+def _verify(connection: Connection, token: str | None) -> Identity:
+    context = connection.context
     try:
         return context.verifier.verify(token or "")
     except Unauthorized as refusal:
-        context.events.count("token_refusals")
-        context.events.log("warning", "token_refused", reason=str(refusal))  # limited: strangers could fill the disk
+        context.events.count("token_refusals", reason="missing" if token is None else refusal.reason)
+        connection.log("warning", "token_refused", reason=str(refusal), address=connection.stream.peer)
         raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
 
 
@@ -40,19 +54,17 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
     """Make the client a subscriber: a resumed session with its topics, or a new one; then those it has by right.
 
     The answer goes out first, then what each topic missed. Raises RequestError 400 for a bad `heartbeat`, 401 for a
-    token that was revoked meanwhile, 503 where too many clients come at the same time.
+    token or key that is accepted no more, 503 where too many clients come at the same time.
     """
     context = connection.context
     heartbeat_s = connection.watch.agree(request.heartbeat)
     try:
         await connection.let_in()
     except Crowded as crowd:
-        context.events.count("refusals", reason="crowd")
+        connection.refused("crowd")
         raise RequestError(ErrorCode.UNAVAILABLE, str(crowd), retry_after_s=crowd.retry_after_s) from None
     record = await _resume(context, request, identity)
-    if context.hub.revocations.covers(identity, context.clock.unix_s()):  # since it was shown
-        connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")
-        raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED)
+    identity = _still_accepted(connection, identity)
     subscriber = Subscriber(
         session=record.session if record else context.hub.new_session(),
         user=identity.user,
@@ -60,7 +72,9 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         end=connection.end,
         since_ms=connection.opened_ms,
         identity=identity,
+        connection=connection.id,
     )
+    connection.log("debug", "connection_connected", user=identity.user, resumed=record is not None)
     if record is not None:
         subscriber.restoring, subscriber.acknowledged = dict(record.positions), record.acknowledged
     connection.enter(identity, subscriber)
@@ -84,8 +98,23 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         connection.replay(catch_up, tell_gap=True)
 
 
+def _still_accepted(connection: Connection, identity: Identity) -> Identity:
+    """Judge anew what was shown before the client had to wait. Raises RequestError 401, and ends the connection."""
+    context = connection.context
+    has_lost_key = identity.api_key is not None and not context.api_keys.holds_digest(identity.api_key)
+    if has_lost_key or context.hub.revocations.covers(identity, context.clock.unix_s()):
+        connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")
+        raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED)
+    needs_key = identity.operator and identity.api_key is None and bool(context.api_keys)
+    return replace(identity, operator=False) if needs_key else identity
+
+
 async def _resume(context: Context, request: Connect, identity: Identity) -> SessionRecord | None:
-    return None if request.session is None else await context.hub.resume(request.session, identity.user)
+    if request.session is None:
+        return None
+    record = await context.hub.resume(request.session, identity.user)
+    context.events.count("resumes", outcome="unknown" if record is None else "resumed")
+    return record
 
 
 def _wanted(request: Connect, record: SessionRecord | None, topics: Iterable[str]) -> dict[str, Position | None]:
@@ -102,13 +131,11 @@ async def _subscribe_all(
 ) -> dict[str, CatchUp]:
     """Subscribe to what the client may still have; what it may not is left out of the answer."""
     hub, settings = connection.context.hub, connection.context.settings
-    identity = connection.identity
-    assert identity is not None
     try:
         return {
             topic: await hub.subscribe(subscriber, topic, "latest" if position is None else position)
             for topic, position in wanted.items()
-            if may_subscribe(identity, topic, settings.policy_for(topic).subscribe)
+            if connection.identity and may_subscribe(connection.identity, topic, settings.policy_for(topic).subscribe)
         }
     except BrokerUnavailable:
         connection.end(CloseCode.RESTART, "the broker is away")  # half restored is no state to be in

@@ -1,8 +1,7 @@
 """One client as a node holds it: its socket, its outbox, its deadlines, and the reason it ends. `life` is its story."""
 
-import itertools
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trio
 
@@ -26,8 +25,6 @@ WRITE_DEADLINE_S = 10.0
 SMALL_REPLY_BYTES = 4096
 """Replies up to this are queued at once, whoever does not read them: those are for the queue's bound."""
 
-_numbers = itertools.count(1)
-
 
 class Ending(NamedTuple):
     """Why a connection ends, in the words its client gets."""
@@ -45,6 +42,7 @@ class Connection:
         "context",
         "ending",
         "identity",
+        "is_local",
         "limits",
         "number",
         "nursery",
@@ -63,18 +61,33 @@ class Connection:
 
     def __init__(self, stream: ByteStream, context: Context) -> None:
         settings = context.settings
-        self.number = next(_numbers)
+        self.number = next(context.connections.numbers)
         self.stream = stream
         self.context = context
         self.opened_ms = context.clock.unix_ms()
         self.ending: Ending | None = None
         self.scheduled_s = inf
+        self.is_local = False
         self.identity: Identity | None = None
         self.subscriber: Subscriber | None = None
         self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)
         self.limits = RequestLimits(settings.limits.messages, context.clock.monotonic_s())
         self._is_let_in = False
         self._opened_bytes = 0
+
+    @property
+    def id(self) -> str:
+        """What every line of the log calls it by: short, hardly ever the same on another node or in another life."""
+        return f"{self.context.connections.life}-{self.number}"
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Write a line about this connection."""
+        self.context.events.log(level, event, connection=self.id, **fields)
+
+    def refused(self, reason: str) -> None:
+        """Note that it is refused before it was served."""
+        self.context.events.count("refusals", reason=reason)
+        self.log("info", "connection_refused", reason=reason, address=self.stream.peer)
 
     # --- its state ----------------------------------------------------------------------------------------------------
 
@@ -99,6 +112,7 @@ class Connection:
             on_blocked=self._start_writer,
             on_broken=self.nursery.cancel_scope.cancel,
             on_overflow=self._overflow,
+            on_gap=self.context.on_gap,
         )
         transport.attach(self.outbox)
 
@@ -117,7 +131,7 @@ class Connection:
     def send(self, message: ServerMessage) -> None:
         """Queue a message for this client alone; the reader's flush sends it."""
         form = self.outbox.form
-        self.outbox.put_frame(to_wire(form, encode(message, form.encoding), self._unix_ms()))
+        self._put_message(to_wire(form, encode(message, form.encoding), self._unix_ms()))
 
     async def reply(self, message: ServerMessage) -> None:
         """Queue the reply to a request; a large one, and the reader with it, waits until what is queued has left.
@@ -131,7 +145,11 @@ class Connection:
         if len(frame) > SMALL_REPLY_BYTES and outbox.queued_bytes + len(frame) > room_bytes:
             outbox.flush()
             await outbox.wait_drained()
-        outbox.put_frame(frame)
+        self._put_message(frame)
+
+    def _put_message(self, frame: bytes) -> None:
+        self.outbox.put_frame(frame)
+        self.context.hub.traffic.goes_out(self.outbox.form, len(frame))
 
     def send_heartbeat(self, heartbeat: bytes) -> None:
         """Queue 16 bytes of PING or PONG."""

@@ -3,12 +3,19 @@
 One service beats for all: thousands of silent clients cost a heap entry each, not a task, a timer and a cancel scope.
 """
 
+import itertools
+import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
 import trio
+
+from notifyd.auth.api_keys import ApiKeys
+from protocol.errors import CloseCode
+from protocol.topics import is_reserved
 
 if TYPE_CHECKING:
     from notifyd.connection.connection import Connection
@@ -19,9 +26,14 @@ MOST_STALE, FEW = 3, 100
 
 
 class Connections:
-    """Every open connection, handshakes included, the longest open first. `run` is a core service."""
+    """Every open connection, handshakes included, the longest open first. `run` is a core service.
+
+    `numbers` are what they are called by within this `life` of the node.
+    """
 
     def __init__(self) -> None:
+        self.life = secrets.token_hex(2)
+        self.numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
         self._emptied = trio.Event()
         self._due: list[tuple[float, int]] = []
@@ -55,6 +67,23 @@ class Connections:
         """Wait until none is open."""
         while self._open:
             await self._emptied.wait()
+
+    def recheck_operators(self, api_keys: ApiKeys) -> None:
+        """Disconnect operators who are none any more, now that these keys hold.
+
+        Whose key is gone shall not come back. Who was an operator only for want of any key may, as whoever it is.
+        """
+        for connection in self:
+            identity, subscriber = connection.identity, connection.subscriber
+            if identity is None or not identity.operator or subscriber is None:
+                continue
+            if identity.api_key is not None:
+                if not api_keys.holds_digest(identity.api_key):
+                    connection.end(CloseCode.UNAUTHORIZED, "the API key is not accepted any more")
+            elif api_keys:
+                connection.identity = subscriber.identity = replace(identity, operator=False)
+                if any(map(is_reserved, subscriber.subscriptions)):
+                    connection.end(CloseCode.RESTART, "what is the server's now takes an API key")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let each connection beat when it is due, until cancelled."""

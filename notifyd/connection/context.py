@@ -1,7 +1,9 @@
 """What all connections of a node share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from notifyd.auth.api_keys import ApiKeys
 from notifyd.auth.tokens import Verifier
 from notifyd.clock import Clock
 from notifyd.connection.connections import Connections
@@ -57,21 +59,33 @@ class Context:
     clock: Clock
     events: Events
     user_buckets: UserBuckets
+    api_keys: ApiKeys = field(init=False)
     door: Door = field(init=False)
     connections: Connections = field(default_factory=Connections)
+    on_gap: Callable[[str], None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with nobody waiting."""
+        self.api_keys = ApiKeys(self.settings.auth.api_keys)
         self.door = self._new_door(self.settings)
+        self.on_gap = self._count_gap  # one object for the outboxes of all connections
 
     def reload(self, settings: Settings) -> None:
-        """Let new settings hold. Raises ConfigurationError, and nothing has changed, when their keys are no good."""
+        """Let new settings hold; operators whose API key is gone are disconnected.
+
+        Raises ConfigurationError, and nothing has changed, when their keys are no good.
+        """
         self.verifier = Verifier(settings.auth, self.clock.unix_s, self.hub.revocations)
         if settings.limits != self.settings.limits:
             self.door = self._new_door(settings)
         self.settings = settings
         self.user_buckets.reload(settings.limits.user_messages)
+        self.api_keys = ApiKeys(settings.auth.api_keys)
+        self.connections.recheck_operators(self.api_keys)
         self.hub.reload(settings)
+
+    def _count_gap(self, reason: str) -> None:
+        self.events.count("gaps", reason=reason)
 
     def _new_door(self, settings: Settings) -> Door:
         return Door(settings.limits.connects, settings.limits.handshake_s, self.clock)

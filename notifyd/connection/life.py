@@ -28,6 +28,10 @@ STOPPED_DEADLINE_S = 0.5
 """The same when everything around is ended at once: time for the last word to be read, not for manners."""
 
 
+ORDINARY = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.RESTART, CloseCode.REPLACED})
+"""Endings that nobody needs to look into."""
+
+
 async def serve_client(stream: ByteStream, context: Context, open_transport: OpenTransport) -> None:
     """Serve one client from its first byte to its closed socket. Returns when all is over; raises only Cancelled."""
     connection = Connection(stream, context)
@@ -59,6 +63,7 @@ async def _open(connection: Connection, open_transport: OpenTransport) -> bool:
         return False
     connection.attach(opened.transport)
     connection.context.events.count("connections_opened", transport=connection.transport_name)
+    connection.log("debug", "connection_opened", transport=connection.transport_name, address=connection.stream.peer)
     if opened.echo is not None:
         await opened.echo(connection)
         return False
@@ -97,12 +102,22 @@ async def _say_last_word(connection: Connection) -> None:
             connection.outbox.close(final, discard=code is CloseCode.TOO_SLOW)
             await connection.outbox.drain(CLOSE_DEADLINE_S)
         elif ending is not None and ending.code is CloseCode.UNAUTHORIZED:
-            connection.context.events.count("refusals", reason="handshake_timeout")
+            connection.refused("handshake_timeout")
         await connection.stream.finish(CLOSE_DEADLINE_S)
 
 
 def _count_ending(connection: Connection, code: CloseCode) -> None:
-    events = connection.context.events
+    events, ending = connection.context.events, connection.ending
+    connection.log(
+        "debug" if code in ORDINARY else "info",
+        "connection_closed",
+        reason=code.reason,
+        message="" if ending is None else ending.message,
+        user=None if connection.identity is None else connection.identity.user,
+        transport=connection.transport_name,
+        address=connection.stream.peer,
+        open_s=round((connection.context.clock.unix_ms() - connection.opened_ms) / 1000, 3),
+    )
     events.count("connections_closed", transport=connection.transport_name, reason=code.reason)
     if code is CloseCode.HEARTBEAT_LOST:
         events.count("heartbeats_lost")
@@ -124,4 +139,4 @@ def _hit_barrier(connection: Connection, bugs: Exception | BaseExceptionGroup[Ex
     connection.ending = connection.ending or Ending(CloseCode.INTERNAL, "internal error")
     connection.context.events.count("barrier_hits", place="connection")
     text = "".join(traceback.format_exception(bugs))
-    connection.context.events.log("error", "connection_failed", connection=connection.number, traceback=text)
+    connection.log("error", "connection_failed", address=connection.stream.peer, traceback=text)

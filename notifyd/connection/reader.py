@@ -7,6 +7,7 @@ from notifyd.connection.connection import Connection
 from notifyd.connection.requests import answer, to_error
 from notifyd.connection.transport import Opened
 from notifyd.errors import BrokerUnavailable
+from notifyd.hub.traffic import form_of
 from protocol.codec import HEADER_BYTES, Frame, FrameType, encode_heartbeat
 from protocol.errors import CloseCode, RequestError
 from protocol.framing import Encoding, Form
@@ -56,10 +57,13 @@ async def _handle(connection: Connection, frame: Frame) -> None:
         connection.send_heartbeat(encode_heartbeat(FrameType.PONG, frame.timestamp_ms))
     elif kind is FrameType.PONG:
         connection.limits.take_heartbeats(1, connection.now_s)
-        connection.watch.liveness.pong(frame.timestamp_ms, connection.now_s)
+        round_trip_s = connection.watch.liveness.pong(frame.timestamp_ms, connection.now_s)
+        if round_trip_s is not None:
+            connection.context.events.observe("round_trip_seconds", round_trip_s, transport=connection.transport_name)
     else:
         encoding = Encoding.MSGPACK if kind is FrameType.MSGPACK else Encoding.JSON
         if connection.subscriber is None and connection.outbox.form.is_device:
             # A device link is answered in the encoding of its `connect`, and until then in that of its last frame.
             connection.outbox.form = Form.DEVICE_JSON if encoding is Encoding.JSON else Form.DEVICE_MSGPACK
+        connection.context.hub.traffic.came_in(form_of(connection.outbox.form, encoding), len(frame.payload))
         await answer(connection, frame.payload, encoding)

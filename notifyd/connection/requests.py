@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import UNSET
 
 from notifyd.auth.permissions import may_publish, may_subscribe
+from notifyd.broker.base import Accepted
 from notifyd.connection.connecting import authenticate, connect
 from notifyd.connection.connection import Connection
 from notifyd.errors import BrokerUnavailable
@@ -17,6 +18,7 @@ from notifyd.hub.delivery import HISTORY_REPLY_BYTES, to_history_reply
 from notifyd.hub.outbox import REPLAY_SHARE
 from notifyd.hub.registry import Subscriber
 from notifyd.model import Identity
+from notifyd.tracing import Step
 from protocol.errors import CloseCode, ErrorCode, LocalProtocolError, RequestError
 from protocol.framing import Encoding
 from protocol.messages import (
@@ -44,6 +46,7 @@ from protocol.messages import (
     decode_request,
 )
 from protocol.topics import check_topic
+from protocol.trace import read_trace
 
 Handler = Callable[[Connection, Any], Awaitable[ServerMessage | None]]
 
@@ -120,7 +123,7 @@ async def _connect(connection: Connection, request: Connect) -> None:
     if connection.subscriber is not None:
         raise RequestError(ErrorCode.CONFLICT, "already connected")
     try:
-        identity = authenticate(connection.context, request.token)
+        identity = authenticate(connection, request.token)
     except RequestError:
         connection.end(CloseCode.UNAUTHORIZED, "the token is not accepted")
         raise
@@ -150,17 +153,11 @@ async def _unsubscribe(connection: Connection, request: Unsubscribe) -> Unsubscr
 
 
 async def _publish(connection: Connection, request: Publish) -> Published | None:
-    subscriber, topic = _subscriber(connection), _topic(request.topic)
-    policy = connection.context.settings.policy_for(topic)
-    if not may_publish(_identity(connection), topic, policy.publish):
-        raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to publish to {topic!r}")
-    published = await connection.context.hub.publish(
-        topic,
-        request.data,
-        key=request.key,
-        sender=subscriber.user,
-        origin=None if request.echo else subscriber.session,
-    )
+    hub, topic = connection.context.hub, _topic(request.topic)
+    trace = None if request.trace is None else read_trace(request.trace)
+    with hub.tracer.begin(Step.ACCEPT, topic, trace) as step:
+        step.tell(transport=connection.transport_name)
+        published = await _accept(connection, request, topic, step.trace)
     connection.context.events.count("messages_published", transport=connection.transport_name)
     if request.id is None:
         return None
@@ -170,6 +167,21 @@ async def _publish(connection: Connection, request: Publish) -> Published | None
     if published.scope is not None:
         reply.scope = published.scope
     return reply
+
+
+async def _accept(connection: Connection, request: Publish, topic: str, trace: str | None) -> Accepted:
+    policy, subscriber = connection.context.settings.policy_for(topic), _subscriber(connection)
+    if not may_publish(_identity(connection), topic, policy.publish):
+        connection.context.events.count("permission_refusals", operation="publish")
+        raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to publish to {topic!r}")
+    return await connection.context.hub.publish(
+        topic,
+        request.data,
+        key=request.key,
+        sender=subscriber.user,
+        origin=None if request.echo else subscriber.session,
+        trace=trace,
+    )
 
 
 async def _ack(connection: Connection, request: Ack) -> Acked | None:
@@ -188,8 +200,10 @@ async def _history(connection: Connection, request: History) -> HistoryReply:
     topic = _topic(request.topic)
     _require_subscribe(connection, topic)
     page = await connection.context.hub.history(topic, request.since, request.limit)
-    room_bytes = min(HISTORY_REPLY_BYTES, connection.context.settings.limits.queue_bytes // REPLAY_SHARE)
-    return to_history_reply(request.id, topic, page, connection.outbox.form.encoding, room_bytes)
+    settings, encoding = connection.context.settings, connection.outbox.form.encoding
+    room_bytes = min(HISTORY_REPLY_BYTES, settings.limits.queue_bytes // REPLAY_SHARE)
+    policy = settings.policy_for(topic)
+    return to_history_reply(request.id, topic, page, encoding, policy=policy, room_bytes=room_bytes)
 
 
 async def _call(connection: Connection, request: Call) -> None:  # noqa: ARG001 - no backend is routed to yet
@@ -197,7 +211,7 @@ async def _call(connection: Connection, request: Call) -> None:  # noqa: ARG001 
 
 
 async def _refresh(connection: Connection, request: Refresh) -> Refreshed:
-    identity = authenticate(connection.context, request.token)
+    identity = authenticate(connection, request.token)
     if identity.user != _identity(connection).user:
         raise RequestError(ErrorCode.FORBIDDEN, "the token is another user's")
     connection.identity = identity
@@ -239,6 +253,7 @@ def _topic(topic: str) -> str:
 
 def _require_subscribe(connection: Connection, topic: str) -> None:
     if not may_subscribe(_identity(connection), topic, connection.context.settings.policy_for(topic).subscribe):
+        connection.context.events.count("permission_refusals", operation="subscribe")
         raise RequestError(ErrorCode.FORBIDDEN, f"not allowed to subscribe to {topic!r}")
 
 

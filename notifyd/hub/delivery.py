@@ -6,7 +6,7 @@ from msgspec import UNSET, Raw
 
 from notifyd.broker.base import Page
 from notifyd.model import Notification
-from notifyd.settings import Overflow
+from notifyd.settings import Overflow, TopicPolicy
 from protocol.framing import Encoding, Form, to_wire
 from protocol.messages import Entry, HistoryReply, Joined, Left, Message, encode
 from protocol.position import Position
@@ -38,9 +38,11 @@ class Delivery:
         self._time_ms = time_ms
 
     @classmethod
-    def of(cls, notification: Notification, overflow: Overflow) -> "Delivery":
-        """Make the delivery of a notification."""
-        return cls(_to_message(notification), overflow, notification.time_ms, notification.position)
+    def of(cls, notification: Notification, policy: TopicPolicy) -> "Delivery":
+        """Make the delivery of a notification on a topic with this policy."""
+        message = Message(topic=notification.topic, data=notification.data, time=notification.time_ms)
+        _fill(message, notification, policy)
+        return cls(message, policy.overflow, notification.time_ms, notification.position)
 
     def frame(self, form: Form) -> bytes:
         """Return the bytes for a form, encoding them the first time."""
@@ -55,15 +57,21 @@ class Delivery:
 
 
 def to_history_reply(
-    request_id: int, topic: str, page: Page, encoding: Encoding, room_bytes: int = HISTORY_REPLY_BYTES
+    request_id: int,
+    topic: str,
+    page: Page,
+    encoding: Encoding,
+    *,
+    policy: TopicPolicy,
+    room_bytes: int = HISTORY_REPLY_BYTES,
 ) -> HistoryReply:
     """Write a page as a history reply, as far as it goes into `room_bytes`: at least one message does.
 
-    Each message is encoded once, to know its size, and put into the reply as it is.
+    `policy` is the topic's. Each message is encoded once, to know its size, and put into the reply as it is.
     """
     entries: list[Raw] = []
     for notification in page.messages:
-        entry = encode(_to_entry(notification), encoding)
+        entry = encode(_to_entry(notification, policy), encoding)
         room_bytes -= len(entry)
         if entries and room_bytes < 0:
             break
@@ -77,21 +85,18 @@ def to_history_reply(
     )
 
 
-def _to_entry(notification: Notification) -> Entry:
+def _to_entry(notification: Notification, policy: TopicPolicy) -> Entry:
     entry = Entry(topic=notification.topic, data=notification.data, time=notification.time_ms)
-    _add_position_and_sender(entry, notification)
+    _fill(entry, notification, policy)
     return entry
 
 
-def _to_message(notification: Notification) -> Message:
-    message = Message(topic=notification.topic, data=notification.data, time=notification.time_ms)
-    _add_position_and_sender(message, notification)
-    return message
-
-
-def _add_position_and_sender(target: Message | Entry, notification: Notification) -> None:
+def _fill(target: Message | Entry, notification: Notification, policy: TopicPolicy) -> None:
+    """Add what not every message has."""
     position = notification.position
     if position is not None:
         target.epoch, target.offset = position.epoch, position.offset
     if notification.sender is not None:
         target.sender = notification.sender
+    if notification.trace is not None and policy.trace:
+        target.trace = notification.trace

@@ -4,17 +4,21 @@
 next step of the scheduler: nothing is held back for a timer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from notifyd.broker.base import Loss
+from notifyd.clock import Clock
 from notifyd.events import Events
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import JoinedFrames, Outbox
 from notifyd.hub.registry import Registry, Topic
+from notifyd.hub.topic_counts import TopicCounts
+from notifyd.hub.traffic import FORMS, Traffic
 from notifyd.model import Notification
+from notifyd.tracing import NoTracer, Span, Step, Tracer
 from protocol.position import Position
 
 
@@ -24,10 +28,26 @@ class Fanout:
     A core service: `run` sends what `deliver` queued. No method but `run` is a checkpoint.
     """
 
-    def __init__(self, registry: Registry, events: Events) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        traffic: Traffic,
+        topic_counts: TopicCounts,
+        events: Events,
+        clock: Clock,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._registry = registry
+        self._traffic = traffic
         self._events = events
+        self._clock = clock
+        self._topic_counts = topic_counts
+        self._tracer = tracer or NoTracer()
+        self._deliveries: list[Span] = []
         self._touched: dict[Outbox, object] = {}
+        self._queued: list[tuple[Notification, int]] = []
+        self._queued_since_s = 0.0
         self._sender = trio.lowlevel.ParkingLot()
 
     def deliver(self, batch: Sequence[Notification]) -> None:
@@ -39,9 +59,26 @@ class Fanout:
                 continue
             if notification.position is not None:
                 topic.position = notification.position
-            delivery = Delivery.of(notification, topic.policy.overflow)
+            delivery = Delivery.of(notification, topic.policy)
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
-            self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            if notification.trace is None:
+                count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
+            else:
+                count = self._trace(topic, delivery, left_out.outbox if left_out else None, notification.trace)
+            self._queued.append((notification, count))
+            if self._topic_counts.is_counted:
+                self._topic_counts.deliver(topic.name, count, topic.position)
+
+    def _trace(self, topic: Topic, delivery: Delivery, left_out: Outbox | None, trace: str) -> int:
+        """Hand out what has a trace: the fan-out is one step, and all of what `flush` does with it is another."""
+        with self._tracer.begin(Step.FAN_OUT, topic.name, trace) as step:
+            count = self.hand_out(topic, delivery, left_out)
+            step.tell(connections=count)
+        if count:
+            sending = self._tracer.begin(Step.DELIVERY, topic.name, step.trace)
+            sending.tell(connections=count)
+            self._deliveries.append(sending)
+        return count
 
     def lose(self, loss: Loss) -> None:
         """Tell a topic's subscribers which offsets will not come; they go on behind them."""
@@ -50,7 +87,7 @@ class Fanout:
             return
         topic.position = Position(loss.first.epoch, loss.last)
         if not self._touched:
-            self._sender.unpark()
+            self._begin()
         for outbox in topic.live:
             outbox.put_gap(Lost(loss.topic, loss.first, loss.last, loss.reason))
         for outbox, subscription in list(topic.catching_up.items()):
@@ -60,15 +97,14 @@ class Fanout:
                 subscription.skip(Lost(loss.topic, loss.first, loss.last, loss.reason))
                 self._registry.go_live(subscription)
                 self._touched[outbox] = None
-        self._events.count("gaps", reason=loss.reason)
         self._touched.update(topic.live)
 
-    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> None:
-        """Queue one delivery for a topic's subscribers, all but `left_out`."""
+    def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> int:
+        """Queue one delivery for a topic's subscribers, all but `left_out`; return for how many."""
         live = topic.live
         count = len(live)
         if not self._touched:
-            self._sender.unpark()
+            self._begin()
         if left_out is None:
             for outbox in live:
                 outbox.append(delivery)
@@ -77,10 +113,27 @@ class Fanout:
                 if outbox is not left_out:
                     outbox.append(delivery)
             count -= left_out in live
+        if count:
+            self._count_out(topic, delivery, left_out)
         if topic.catching_up:
             count += self._hand_to_late(topic, delivery, left_out)
         self._events.count("messages_delivered", count)
         self._touched.update(live)
+        return count
+
+    def _begin(self) -> None:
+        """Wake the task that sends what is queued from now on."""
+        self._sender.unpark()
+        self._queued_since_s = self._clock.monotonic_s()
+
+    def _count_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None) -> None:
+        """Count what the live ones were handed: once a form, however many they are."""
+        for form, receivers in enumerate(topic.live_forms):
+            if receivers:
+                frame = delivery.frames[form] or delivery.frame(FORMS[form])
+                self._traffic.goes_out(FORMS[form], len(frame), receivers)
+        if left_out is not None and left_out in topic.live:
+            self._traffic.goes_out(left_out.form, len(delivery.frame(left_out.form)), -1)
 
     def _hand_to_late(self, topic: Topic, delivery: Delivery, left_out: Outbox | None) -> int:
         """Give those that catch up what they would miss; return how many got it.
@@ -100,6 +153,7 @@ class Fanout:
                 self._registry.go_live(subscription)
             if wanted:
                 outbox.put(delivery)
+                self._traffic.goes_out(outbox.form, len(delivery.frame(outbox.form)))
                 self._touched[outbox] = None
                 count += 1
         return count
@@ -110,6 +164,32 @@ class Fanout:
         joined: JoinedFrames = {}
         for outbox in touched:
             outbox.flush(joined)
+        if touched:
+            self._observe_sent()
+        if self._deliveries:
+            self._end_deliveries(touched)
+
+    def _end_deliveries(self, touched: Iterable[Outbox]) -> None:
+        """End the steps of what was sent together; what a socket did not take is for its connection's writer."""
+        deliveries, self._deliveries = self._deliveries, []
+        blocked = sum(outbox.is_blocked for outbox in touched)
+        for sending in deliveries:
+            sending.tell(blocked=blocked)
+            sending.end()
+
+    def _observe_sent(self) -> None:
+        """Tell how long the fan-out took, and how old the messages are that the kernel has just been given.
+
+        The age of one that another node or Redis accepted is told by their clock, to the millisecond.
+        """
+        queued, self._queued = self._queued, []
+        now_s, unix_s = self._clock.monotonic_s(), self._clock.unix_s()
+        self._events.observe("fanout_seconds", now_s - self._queued_since_s)
+        for notification, count in queued:
+            received_s = notification.received_s
+            age_s = unix_s - notification.time_ms / 1000 if received_s is None else now_s - received_s
+            if count:
+                self._events.observe("delivery_latency_seconds", max(0.0, age_s), count)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whenever something was queued, until cancelled."""

@@ -4,7 +4,7 @@ Permissions and rate limits are decided before the hub is asked.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -20,8 +20,12 @@ from notifyd.hub.interest import Interest
 from notifyd.hub.live_sessions import LiveSessions
 from notifyd.hub.recovery import CatchUp, Recovery, retention_of
 from notifyd.hub.registry import Registry, Subscriber
+from notifyd.hub.topic_counts import TopicCounts
+from notifyd.hub.traffic import Traffic
+from notifyd.hub.watches import Watches
 from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
+from notifyd.tracing import NoTracer, Step, Tracer
 from protocol.errors import CloseCode, ErrorCode, RequestError
 from protocol.messages import Joined, Left, Member, Since
 from protocol.position import Position
@@ -34,17 +38,34 @@ class Hub:
     """Topics, subscribers and their broker, for one node; towards the broker, its `Receiver`."""
 
     def __init__(
-        self, settings: Settings, open_broker: Callable[[Receiver], Broker], *, clock: Clock, events: Events
+        self,
+        settings: Settings,
+        open_broker: Callable[[Receiver], Broker],
+        *,
+        clock: Clock,
+        events: Events,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._events = events
+        self.tracer = tracer or NoTracer()
         self.revocations = Revocations()
         self.registry = Registry(settings.policy_for)
-        self.fanout = Fanout(self.registry, events)
+        self.traffic = Traffic()
+        self.topic_counts = TopicCounts()
+        self.watches = Watches(self.registry, clock.monotonic_s)
+        self.fanout = Fanout(
+            self.registry,
+            traffic=self.traffic,
+            topic_counts=self.topic_counts,
+            events=events,
+            clock=clock,
+            tracer=self.tracer,
+        )
         self.broker = open_broker(self)
         self.interest = Interest(self.registry, self.broker)
-        self.recovery = Recovery(self.registry, self.broker, self.interest)
+        self.recovery = Recovery(self.registry, self.broker, self.interest, self.traffic, events)
         self.sessions = LiveSessions(self.registry, self.broker, lambda: self._settings.sessions.ttl_s, record_of)
 
     def reload(self, settings: Settings) -> None:
@@ -62,10 +83,19 @@ class Hub:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Accept a message and hand it to every subscriber; see Broker.publish. `data` must have been checked."""
         retention = retention_of(self._settings.policy_for(topic))
-        return await self.broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        with self.tracer.begin(Step.APPEND, topic, trace) as step:
+            accepted = await self.broker.publish(
+                topic, data, retention, key=key, sender=sender, origin=origin, trace=step.trace
+            )
+            if step.trace is not None:
+                step.tell(repeated=accepted.repeated, scope=accepted.scope or "cluster")
+        if self.topic_counts.is_counted:
+            self.topic_counts.publish(topic, accepted)
+        return accepted
 
     async def history(self, topic: str, since: Since, limit: int) -> Page:
         """Read kept messages after `since`; a position that cannot be continued reads what is still kept after it."""
@@ -167,17 +197,17 @@ class Hub:
         try:
             if not subscriber.replaced:
                 self.sessions.forget(subscriber)
-                await self._save(record)
+                await self._save(record, subscriber.connection)
         finally:
             successor = self.registry.subscribers.get(subscriber.session, subscriber)
             await self._leave_all(subscriber, topics - (set() if successor is subscriber else _present_in(successor)))
 
-    async def _save(self, record: SessionRecord) -> None:
+    async def _save(self, record: SessionRecord, connection: str) -> None:
         if record.positions:
             try:
                 await self.broker.save_session(record, self._settings.sessions.ttl_s)
             except BrokerUnavailable as failure:
-                self._events.log("warning", "session_not_saved", error=str(failure))
+                self._events.log("warning", "session_not_saved", connection=connection, error=str(failure))
 
     async def _leave_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         """Leave topics side by side: also cancelled, each is begun, and what is begun the broker makes up for."""
@@ -236,6 +266,10 @@ class Hub:
         if subscriber is not None:
             subscriber.end(CloseCode.FORBIDDEN, "disconnected by an operator")
         return subscriber is not None
+
+    def watched_elsewhere(self, topics: Collection[str]) -> None:
+        """Take note that clients of another node watch what this one says on demand."""
+        self.watches.hear(topics)
 
     def revoke_here(self, revocation: Revocation) -> None:
         """Refuse tokens from now on, and end the connections of those who hold one."""

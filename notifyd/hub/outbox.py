@@ -46,8 +46,8 @@ class Outbox:
     """The queue of one connection.
 
     `on_blocked` is called when the socket would block and a writer is needed; `on_broken` when the socket failed;
-    `on_overflow` with the policy each time the budget was exceeded. After DISCONNECT nothing more is taken, and the
-    connection is to be ended.
+    `on_overflow` with the policy each time the budget was exceeded; `on_gap` with the reason of a gap that is told.
+    After DISCONNECT nothing more is taken, and the connection is to be ended.
 
     `queued_bytes` stays within the budget, but for one frame that alone is larger, and for GAP_BYTES a topic whose
     messages were let go. From the first message let go until nothing waits any more the queue holds one `Backlog` a
@@ -65,6 +65,7 @@ class Outbox:
         "_missed",
         "_on_blocked",
         "_on_broken",
+        "_on_gap",
         "_on_overflow",
         "_queue",
         "_remainder",
@@ -83,6 +84,7 @@ class Outbox:
         on_blocked: Callable[[], None],
         on_broken: Callable[[], None],
         on_overflow: Callable[[Overflow], None],
+        on_gap: Callable[[str], None],
     ) -> None:
         self.form = form
         self.queued_bytes = 0
@@ -101,6 +103,7 @@ class Outbox:
         self._on_blocked = on_blocked
         self._on_broken = on_broken
         self._on_overflow = on_overflow
+        self._on_gap = on_gap
 
     @property
     def is_blocked(self) -> bool:
@@ -282,6 +285,7 @@ class Outbox:
         assert type(item) is Lost
         frame = item.frame(self.form)
         self.queued_bytes += len(frame) - GAP_BYTES
+        self._on_gap(item.reason)
         return frame
 
     def _send(self, data: bytes | memoryview, taken: Sequence[Waiting]) -> None:

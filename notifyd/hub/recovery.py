@@ -12,11 +12,13 @@ import trio
 
 from notifyd.broker.base import Broker, Page, Retention, Scope
 from notifyd.errors import BrokerUnavailable
+from notifyd.events import Events
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.interest import Interest
 from notifyd.hub.outbox import Outbox
 from notifyd.hub.registry import Registry, Subscriber, Subscription
+from notifyd.hub.traffic import Traffic
 from notifyd.model import Notification
 from notifyd.settings import TopicPolicy
 from protocol.messages import Since
@@ -42,10 +44,14 @@ class Standing:
 class Recovery:
     """Opens and closes subscriptions."""
 
-    def __init__(self, registry: Registry, broker: Broker, interest: Interest) -> None:
+    def __init__(
+        self, registry: Registry, broker: Broker, interest: Interest, traffic: Traffic, events: Events
+    ) -> None:
         self._registry = registry
         self._broker = broker
         self._interest = interest
+        self._traffic = traffic
+        self._events = events
 
     async def open(self, subscriber: Subscriber, topic: str, since: Since) -> "CatchUp":
         """Register a subscription that catches up, and read where it stands.
@@ -55,11 +61,14 @@ class Recovery:
         subscription = self._registry.add(subscriber, topic)
         try:
             scope = await self._interest.acquire(topic, retention_of(subscription.topic.policy))
-            catch_up = CatchUp(self._registry, self._broker, subscription)
+            catch_up = CatchUp(self._registry, self._broker, subscription, self._traffic, self._events)
             await catch_up.begin(since, scope)
         except BaseException:
             self.close(subscriber, topic)
             raise
+        recovered = catch_up.standing.recovered
+        if recovered is not None:
+            self._events.count("recoveries", outcome="complete" if recovered else "incomplete")
         return catch_up
 
     def close(self, subscriber: Subscriber, topic: str) -> Subscription | None:
@@ -72,11 +81,15 @@ class Recovery:
 class CatchUp:
     """A subscription on its way from a position in the past to live."""
 
-    def __init__(self, registry: Registry, broker: Broker, subscription: Subscription) -> None:
+    def __init__(
+        self, registry: Registry, broker: Broker, subscription: Subscription, traffic: Traffic, events: Events
+    ) -> None:
         self.subscription = subscription
         self.standing = Standing(None, None)
         self._registry = registry
         self._broker = broker
+        self._traffic = traffic
+        self._events = events
         self._retention = retention_of(subscription.topic.policy)
         self._page: Page = Page([], None, True, False)
         self._since: Position | None = None
@@ -109,7 +122,7 @@ class CatchUp:
             subscription.replay = subscription.replay or trio.CancelScope()
         for delivery in arrived:
             if isinstance(delivery, Delivery) and delivery.position is None:
-                self._outbox.put(delivery)  # no history has it
+                self._put(delivery)  # no history has it
         self._outbox.flush()
         return whole
 
@@ -119,12 +132,18 @@ class CatchUp:
         subscription.sent = _start_of(page)
         for notification in page.messages:
             if not self._is_own_echo(notification):
-                delivery = Delivery.of(notification, subscription.topic.policy.overflow)
+                delivery = Delivery.of(notification, subscription.topic.policy)
                 if not self._outbox.has_room(delivery):
                     return False
-                self._outbox.put(delivery)
+                self._put(delivery)
+                self._events.count("messages_replayed")
             subscription.sent = notification.position
         return True
+
+    def _put(self, delivery: Delivery) -> None:
+        outbox = self._outbox
+        outbox.put(delivery)
+        self._traffic.goes_out(outbox.form, len(delivery.frame(outbox.form)))
 
     def _put_all(self, arrived: Sequence[Delivery | Lost]) -> bool:
         """Queue what arrived while the page was read, likewise; what is left is in the history by now."""
@@ -137,7 +156,7 @@ class CatchUp:
             if position is not None and not subscription.has(position):
                 if not self._outbox.has_room(item):
                     return False
-                self._outbox.put(item)
+                self._put(item)
                 subscription.sent = position
         return True
 

@@ -8,6 +8,7 @@ import trio
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import Outbox
+from notifyd.hub.traffic import FORMS
 from notifyd.model import Identity, SessionId
 from notifyd.settings import TopicPolicy
 from protocol.errors import CloseCode
@@ -71,15 +72,19 @@ class Subscription:
 
 
 class Topic:
-    """A topic that somebody on this node subscribes to. `position` is the newest one delivered here."""
+    """A topic that somebody on this node subscribes to. `position` is the newest one delivered here.
 
-    __slots__ = ("catching_up", "live", "name", "policy", "position")
+    `live_forms` says, by `Form`, how many of the live ones want it.
+    """
+
+    __slots__ = ("catching_up", "live", "live_forms", "name", "policy", "position")
 
     def __init__(self, name: str, policy: TopicPolicy) -> None:
         self.name = name
         self.policy = policy
         self.position: Position | None = None
         self.live: dict[Outbox, Subscription] = {}
+        self.live_forms = [0] * len(FORMS)
         self.catching_up: dict[Outbox, Subscription] = {}
 
     @property
@@ -94,7 +99,7 @@ class Subscriber:
 
     `identity` is what its token says. `restoring` are the topics of a resumed session that are not subscribed yet, with
     the positions to go on from, and `acknowledged` those of them whose client acknowledged it. `replaced` says that
-    another connection, here or on another node, has the session now.
+    another connection, here or on another node, has the session now. `connection` is what the log calls its connection.
     """
 
     session: SessionId
@@ -107,6 +112,7 @@ class Subscriber:
     restoring: dict[str, Position | None] | None = None
     acknowledged: frozenset[str] = frozenset()
     replaced: bool = False
+    connection: str = ""
 
     def replace(self) -> None:
         """Close the connection: another one has the session now."""
@@ -170,6 +176,7 @@ class Registry:
         outbox = subscription.subscriber.outbox
         if subscription.topic.catching_up.pop(outbox, None) is not None:
             subscription.topic.live[outbox] = subscription
+            subscription.topic.live_forms[outbox.form] += 1
             subscription.live = True
             subscription.buffer = None
 
@@ -181,7 +188,8 @@ class Registry:
         if subscription.replay is not None:
             subscription.replay.cancel()
         topic = subscription.topic
-        topic.live.pop(subscriber.outbox, None)
+        if topic.live.pop(subscriber.outbox, None) is not None:
+            topic.live_forms[subscriber.outbox.form] -= 1
         topic.catching_up.pop(subscriber.outbox, None)
         if not topic.subscribers and self.topics.get(topic_name) is topic:
             del self.topics[topic_name]

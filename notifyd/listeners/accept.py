@@ -9,14 +9,16 @@ import errno
 import socket
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 import trio
 
 from notifyd.errors import ListenError, StreamBroken
 from notifyd.events import Events
+from notifyd.listeners.introduction import introduce
 from notifyd.policy.admission import Admission
-from notifyd.settings import Address
+from notifyd.settings import Address, Network
 from notifyd.transport.stream import SocketStream
 from notifyd.transport.tls import TlsStream
 
@@ -97,8 +99,8 @@ class ClientListener:
     """Accepts clients on one address and serves each in a task of its own.
 
     `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed; where
-    clients speak TLS, by `tls`. A listener serves until cancelled; `stop_accepting` ends only the accepting. With
-    `reuse_port` it shares its address with the other workers of the node.
+    clients speak TLS, by `tls`, and behind the PROXY headers of `proxies`. A listener serves until cancelled;
+    `stop_accepting` ends only the accepting. With `reuse_port` it shares its address with the node's other workers.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class ClientListener:
         refusal: bytes,
         events: Events,
         tls: ssl.SSLContext | None = None,
+        proxies: Collection[Network] = (),
         reuse_port: bool = False,
     ) -> None:
         self.name = name
@@ -121,6 +124,7 @@ class ClientListener:
         self._refusal = refusal
         self._events = events
         self._tls = tls
+        self._proxies = proxies
         self._accepting: trio.CancelScope | None = None
         self._refusing = 0
 
@@ -164,8 +168,8 @@ class ClientListener:
                     break
                 self._welcome(accepted, peer, connections)
 
-    def _welcome(self, accepted: socket.socket, peer: tuple[str, int], connections: trio.Nursery) -> None:
-        stream = SocketStream(accepted, peer=f"{peer[0]}:{peer[1]}", local=str(self.address))
+    def _welcome(self, accepted: socket.socket, peer: tuple[Any, ...], connections: trio.Nursery) -> None:
+        stream = SocketStream(accepted, peer=str(Address(*peer[:2])), local=str(self.address))
         if self._admission.admit():
             connections.start_soon(self._serve_admitted, stream)
             return
@@ -196,7 +200,7 @@ class ClientListener:
             await stream.finish(REFUSAL_DEADLINE_S)
             return
         encrypted = TlsStream(stream, self._tls)
-        await encrypted.handshake()
+        await introduce(encrypted, self._proxies, self._events)
         encrypted.send_now(self._refusal)
         await encrypted.finish(REFUSAL_DEADLINE_S)
 

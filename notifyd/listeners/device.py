@@ -8,6 +8,7 @@ from notifyd.connection.context import Context
 from notifyd.connection.life import serve_client
 from notifyd.connection.limits import CONNECT_BYTES
 from notifyd.connection.transport import Opened
+from notifyd.listeners.introduction import introduce
 from notifyd.transport.device import DeviceTransport
 from notifyd.transport.stream import SocketStream
 from notifyd.transport.tls import TlsStream
@@ -37,7 +38,6 @@ def device_server(context: Context, tls: ssl.SSLContext | None) -> Callable[[Soc
 
 
 async def _open(connection: Connection) -> Opened:
-    stream = connection.stream
-    if isinstance(stream, TlsStream):
-        await stream.handshake()
+    stream, context = connection.stream, connection.context
+    await introduce(stream, context.settings.listen.proxy_protocol.device, context.events)
     return Opened(DeviceTransport(stream, CONNECT_BYTES, connection.heard))

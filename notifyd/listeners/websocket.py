@@ -17,7 +17,9 @@ from notifyd.connection.limits import CONNECT_BYTES
 from notifyd.connection.transport import Opened
 from notifyd.errors import StreamBroken
 from notifyd.listeners.http.guard import host_name
+from notifyd.listeners.introduction import introduce
 from notifyd.model import Identity
+from notifyd.policy.forwarding import client_of, is_local
 from notifyd.policy.origin import OriginPolicy
 from notifyd.settings import Address
 from notifyd.transport.request_head import HeadError, HeadReader, RequestHead, response
@@ -51,14 +53,14 @@ class WebSocketServer:
 
     async def _open(self, connection: Connection) -> Opened | None:
         """Perform the handshake; a refused client has got its HTTP answer, and None is returned."""
-        stream = connection.stream
-        if isinstance(stream, TlsStream):
-            await stream.handshake()
+        stream, listen = connection.stream, self._context.settings.listen
+        await introduce(stream, listen.proxy_protocol.websocket, self._context.events)
         try:
             head = await _read_head(stream)
+            stream.peer = client_of(stream.peer, head.headers.get("x-forwarded-for", ()), listen.trusted_proxies)
             return await self._upgrade(connection, head)
         except HeadError as refusal:
-            self._context.events.count("refusals", reason=refusal.reason)
+            connection.refused(refusal.reason)
             await send_all(stream, refusal.response())
             return None
 
@@ -68,7 +70,8 @@ class WebSocketServer:
             raise HeadError(404, "not_found", f"nothing is served at this path; WebSocket clients connect to {PATH}")
         self._check_origin(head)
         subprotocol = _choose_subprotocol(head)
-        identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(head)
+        connection.is_local = self._is_local(connection.stream.peer, head)
+        identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(connection, head)
         try:
             await connection.let_in()
         except Crowded as crowd:
@@ -95,14 +98,29 @@ class WebSocketServer:
         origins = OriginPolicy(settings.auth.origins, self._own_ports)
         if not origins.allows_headers(head.origins, head.host, self._tls is not None):
             raise HeadError(403, "forbidden", "this Origin is not allowed; see auth.origins in the configuration")
+        if not head.origins or origins.lists(head.origins[0]):
+            return
         listen = settings.listen.websocket
-        local_only = settings.auth.anonymous and settings.auth.origins is None and listen and listen.is_loopback
-        if local_only and head.origins and not Address(host_name(head.host), 0).is_loopback:
+        local_only = settings.auth.anonymous and listen and listen.is_loopback
+        if local_only and not Address(host_name(head.host), 0).is_loopback:
             raise HeadError(
                 403, "forbidden", "this Host is no name of this machine; see auth.origins to allow its pages"
             )
 
-    def _judge_query(self, head: RequestHead) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
+    def _is_local(self, peer: str, head: RequestHead) -> bool:
+        """Whether nobody but this machine speaks here: no proxy for others, and no page but this machine's own.
+
+        A page from elsewhere may be allowed to connect (auth.origins), but not to watch the node.
+        """
+        listen = self._context.settings.listen.websocket
+        if listen is None or not listen.is_loopback or not is_local(peer, head.headers, (), ()):
+            return False
+        is_own_page = OriginPolicy(None, self._own_ports).allows_headers(head.origins, head.host, self._tls is not None)
+        return is_own_page and Address(host_name(head.host), 0).is_loopback
+
+    def _judge_query(
+        self, connection: Connection, head: RequestHead
+    ) -> tuple[Identity | None, Connect | None, tuple[str, ...]]:
         """Read credentials, topics, session and heartbeat; who needs to send `connect` gets no identity here."""
         token = _bearer(head)
         if token is None:  # an empty one was presented too, and is refused like any other
@@ -111,7 +129,7 @@ class WebSocketServer:
         if token is None and not named:
             return None, None, ()
         try:
-            identity = authenticate(self._context, token)
+            identity = authenticate(connection, token)
         except RequestError:
             raise HeadError(401, "unauthorized", UNAUTHORIZED, (("WWW-Authenticate", "Bearer"),)) from None
         for topic in named:
@@ -126,6 +144,7 @@ class WebSocketServer:
         except ValueError as problem:
             raise HeadError(400, "bad_request", str(problem)) from None
         if not may_subscribe(identity, topic, self._context.settings.policy_for(topic).subscribe):
+            self._context.events.count("permission_refusals", operation="subscribe")
             raise HeadError(403, "forbidden", f"not allowed to subscribe to {topic!r}")
 
 

@@ -12,16 +12,21 @@ from notifyd.settings.types import (
     HeartbeatSettings,
     LimitSettings,
     ListenSettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
     NodeSettings,
     Overflow,
+    ProxyProtocol,
     Rate,
     SessionSettings,
     Settings,
     Tls,
     TokenKey,
     TopicPolicy,
+    TracingSettings,
 )
-from notifyd.settings.values import Address, Secret, Url
+from notifyd.settings.values import Address, Network, Secret, Url
 
 __all__ = [
     "FIXED_SECTIONS",
@@ -35,8 +40,13 @@ __all__ = [
     "HeartbeatSettings",
     "LimitSettings",
     "ListenSettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "Network",
     "NodeSettings",
     "Overflow",
+    "ProxyProtocol",
     "Rate",
     "Secret",
     "SessionSettings",
@@ -44,6 +54,7 @@ __all__ = [
     "Tls",
     "TokenKey",
     "TopicPolicy",
+    "TracingSettings",
     "Url",
     "load",
 ]

@@ -4,8 +4,15 @@ from collections.abc import Iterator
 
 from notifyd.policy.origin import ANY, is_serialized_origin
 from notifyd.settings.key_sets import PRIVATE_MEMBERS, signing_members
-from notifyd.settings.types import AuthSettings, HeartbeatSettings, Settings, TokenKey
-from notifyd.settings.values import Address, Secret, format_duration, shown
+from notifyd.settings.types import (
+    AuthSettings,
+    HeartbeatSettings,
+    ListenSettings,
+    Settings,
+    TokenKey,
+    TracingSettings,
+)
+from notifyd.settings.values import Address, Network, Secret, format_duration, shown
 
 Finding = tuple[list[str | int], str]
 """A path of keys, and what is wrong there."""
@@ -39,6 +46,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     yield from _check_auth(settings.auth)
     yield from _check_heartbeat(settings.heartbeat)
     yield from _check_limits(settings)
+    yield from _check_tracing(settings.tracing)
 
 
 def _check_node(settings: Settings) -> Iterator[Finding]:
@@ -179,6 +187,11 @@ def _check_limits(settings: Settings) -> Iterator[Finding]:
         yield ["broker", "memory"], "must be at least 1MiB"
 
 
+def _check_tracing(tracing: TracingSettings) -> Iterator[Finding]:
+    if tracing.endpoint is not None and not (tracing.endpoint.scheme in {"http", "https"} and tracing.endpoint.host):
+        yield ["tracing", "endpoint"], 'must be a URL such as "http://127.0.0.1:4318" (OTLP over HTTP)'
+
+
 def find_weaknesses(settings: Settings) -> Iterator[Finding]:
     """Yield what is allowed but unwise: `notifyd check` warns of it."""
     auth, listen = settings.auth, settings.listen
@@ -196,6 +209,17 @@ def find_weaknesses(settings: Settings) -> Iterator[Finding]:
         yield ["auth", "origins"], '"*" lets every web page connect with what its visitor\'s browser holds'
     if listen.http is not None and not listen.http.is_loopback and not auth.api_keys:
         yield ["auth", "api_keys"], "is empty and listen.http is not loopback: the HTTP API refuses everyone"
+    for path, networks in _trusted_networks(listen):
+        for place, network in enumerate(networks):
+            if network.is_everything:
+                yield [*path, place], f"{network} is everybody: any client may say that it has another's address"
     exposed = [address for address in (listen.websocket, listen.device) if address and not address.is_loopback]
     if exposed and listen.tls is None:
         yield ["listen", "tls"], f"is absent: tokens and messages to {exposed[0]} travel unencrypted"
+
+
+def _trusted_networks(listen: ListenSettings) -> Iterator[tuple[list[str | int], tuple[Network, ...]]]:
+    """Yield the networks of proxies, each list with its path."""
+    yield ["listen", "proxy_protocol", "websocket"], listen.proxy_protocol.websocket
+    yield ["listen", "proxy_protocol", "device"], listen.proxy_protocol.device
+    yield ["listen", "trusted_proxies"], listen.trusted_proxies

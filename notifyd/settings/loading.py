@@ -16,14 +16,14 @@ from notifyd.errors import ConfigurationError
 from notifyd.settings.checks import check_settings
 from notifyd.settings.names import children, dotted, kind_at, nearest_key, unknown_keys
 from notifyd.settings.types import ListenSettings, Settings
-from notifyd.settings.values import HIDDEN, TEXTUAL, convert_value, shown
+from notifyd.settings.values import HIDDEN, TEXTUAL, Address, convert_value, shown
 
 ENVIRONMENT_PREFIX = "NOTIFYD_"
 LEVEL_SEPARATOR = "__"
 MAX_SECRET_FILE_BYTES = 2**20
 COMMAND_LINE = "command line"
 
-_LISTENERS = tuple(name for name in ListenSettings.__struct_fields__ if name != "tls")
+_LISTENERS = tuple(name for name, kind in children(ListenSettings).items() if Address in get_args(kind))
 
 
 def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:

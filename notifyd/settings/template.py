@@ -20,6 +20,10 @@ http = "127.0.0.1:7502"          # API, page, metrics, health
 #tls = { certificate = "fullchain.pem", key = "key.pem", client_ca = "ca.pem" }
                                  # for websocket and device; client_ca may be left out, with it every client needs a
                                  # certificate signed by it
+# Behind proxies, whose addresses are given as networks ("10.0.0.0/8") or alone ("10.0.0.1"); see spec/operating.md:
+#proxy_protocol = { websocket = ["10.0.0.1"], device = ["10.0.0.1"] }
+                                 # connections of these begin with a PROXY header, version 1 or 2
+#trusted_proxies = ["10.0.0.1"]   # whose X-Forwarded-For is believed
 
 [broker]
 url = "memory://"                # the embedded broker: no other program needed
@@ -78,8 +82,18 @@ ttl = "5m"                       # resumable for so long after the connection en
 #presence = true                  # clients may ask who is subscribed
 #joins = false                    # push joined and left
 #overflow = "disconnect"          # of a slow client's queue; or "gap", "drop_oldest", "latest"
+#trace = false                    # tell subscribers the trace of each message, where its publisher gave one
 #publish = "token"                # "token": whom a token allows; "anyone"; "service": HTTP API only
 #subscribe = "token"              # likewise
+
+[tracing]                        # OpenTelemetry; needs: pip install 'notifyd[tracing]'
+#endpoint = "http://127.0.0.1:4318"       # a collector, by OTLP over HTTP; absent: no spans, at no cost
+ratio = 0.0                      # the share of publishes without a traceparent that begin a trace
+service = "notifyd"              # service.name of the spans
+
+[log]
+level = "info"                   # the least that is logged: "debug", "info", "warning" or "error"
+format = "auto"                  # "json", "text", or "auto": text for a terminal, JSON for anything else
 
 [debug]
 echo = false                     # serve /echo for conformance suites; loopback only

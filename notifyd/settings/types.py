@@ -13,9 +13,9 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from notifyd.settings.values import Address, Bytes, Seconds, Secret, Url
+from notifyd.settings.values import Address, Bytes, Network, Seconds, Secret, Url
 from protocol.codec import DEFAULT_PAYLOAD_LIMIT_BYTES
-from protocol.topics import Pattern
+from protocol.topics import Pattern, is_reserved
 
 MAX_HISTORY = 1_000_000
 """Messages kept of one topic: more is a database's work, and a typing error here would fill the memory."""
@@ -29,6 +29,10 @@ Algorithm: TypeAlias = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 """The signature algorithms of tokens (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
+
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
 
 class Overflow(StrEnum):
@@ -48,7 +52,7 @@ class Access(StrEnum):
     SERVICE = "service"
 
 
-FIXED_SECTIONS = ("node", "listen", "broker", "debug")
+FIXED_SECTIONS = ("node", "listen", "broker", "tracing", "debug")
 """Sections whose changes need a restart: they name what was opened at the start."""
 
 
@@ -79,13 +83,25 @@ class Tls(_Section, frozen=True, kw_only=True):
     client_ca: Path | None = None
 
 
+class ProxyProtocol(_Section, frozen=True, kw_only=True):
+    """`[listen] proxy_protocol`: for each listener, the proxies whose connections begin with a PROXY header."""
+
+    websocket: tuple[Network, ...] = ()
+    device: tuple[Network, ...] = ()
+
+
 class ListenSettings(_Section, frozen=True, kw_only=True):
-    """`[listen]`: where; None is off. `tls` holds for the WebSocket and the device listener."""
+    """`[listen]`: where; None is off. `tls` holds for the WebSocket and the device listener.
+
+    `trusted_proxies` are those whose `X-Forwarded-For` is believed, on the WebSocket and the HTTP listener.
+    """
 
     websocket: Address | None = Address("127.0.0.1", 7500)
     device: Address | None = Address("127.0.0.1", 7501)
     http: Address | None = Address("127.0.0.1", 7502)
     tls: Tls | None = None
+    proxy_protocol: ProxyProtocol = ProxyProtocol()
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class BrokerSettings(_Section, frozen=True, kw_only=True):
@@ -188,9 +204,28 @@ class TopicPolicy(_Section, frozen=True, kw_only=True):
     ttl_s: Seconds = msgspec.field(name="ttl", default=3600.0)
     presence: bool = True
     joins: bool = False
+    trace: bool = False
     overflow: Overflow = Overflow.DISCONNECT
     publish: Access = Access.TOKEN
     subscribe: Access = Access.TOKEN
+
+
+class TracingSettings(_Section, frozen=True, kw_only=True):
+    """`[tracing]`: where spans are sent, by OTLP over HTTP; None makes none.
+
+    `ratio` is the share of publishes without a trace that begin one; `service` names this service to those who look.
+    """
+
+    endpoint: Url | None = None
+    ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    service: Name = "notifyd"
+
+
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """`[log]`: the least level that is logged, and how: "auto" is text for a terminal and JSON for anything else."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "auto"
 
 
 class DebugSettings(_Section, frozen=True, kw_only=True):
@@ -201,6 +236,10 @@ class DebugSettings(_Section, frozen=True, kw_only=True):
 
 _CATCH_ALL = TopicPolicy(match=Pattern("**"))
 _OPEN_CATCH_ALL = TopicPolicy(match=Pattern("**"), publish=Access.ANYONE, subscribe=Access.ANYONE)
+_RESERVED = TopicPolicy(
+    match=Pattern("**"), history=0, presence=False, overflow=Overflow.DROP_OLDEST, publish=Access.SERVICE
+)
+"""Of what the server says about itself (`$…`): the newest counts, and nobody is disconnected for reading slowly."""
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -214,10 +253,17 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
     topics: tuple[TopicPolicy, ...] = ()
+    tracing: TracingSettings = TracingSettings()
+    log: LogSettings = LogSettings()
     debug: DebugSettings = DebugSettings()
 
     def policy_for(self, topic: str) -> TopicPolicy:
-        """Return the first entry whose pattern matches the topic, else the implied catch-all."""
+        """Return the first entry whose pattern matches the topic, else the implied catch-all.
+
+        Reserved topics (`$…`) have a policy of their own, whatever is configured.
+        """
+        if is_reserved(topic):
+            return _RESERVED
         for policy in self.topics:
             if policy.match.matches(topic):
                 return policy
@@ -225,5 +271,9 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     @classmethod
     def demo(cls) -> "Settings":
-        """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access."""
-        return cls(auth=AuthSettings(anonymous=True))
+        """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access.
+
+        Pages that `python3 -m http.server` serves on this machine may connect.
+        """
+        origins = ("http://localhost:8000", "http://127.0.0.1:8000")
+        return cls(auth=AuthSettings(anonymous=True, origins=origins))

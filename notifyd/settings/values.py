@@ -1,4 +1,4 @@
-"""The kinds of values a setting can have: durations, sizes, addresses, secrets.
+"""The kinds of values a setting can have: durations, sizes, addresses, networks, secrets.
 
 Each parser raises ValueError that says, to a person, what was expected. None of them ever shows a secret.
 """
@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
 
 from protocol.topics import Pattern
 
@@ -112,6 +113,42 @@ def _is_host(text: str) -> bool:
         return False
 
 
+class Network:
+    """A range of IP addresses, or one alone."""
+
+    __slots__ = ("_range",)
+
+    def __init__(self, text: str) -> None:
+        """Read `"10.0.0.0/8"`, `"2001:db8::/32"` or `"10.0.0.1"`. Raises ValueError."""
+        try:
+            self._range = ipaddress.ip_network(text)
+        except ValueError as problem:
+            reason = f" ({problem})" if "host bits" in str(problem) else ""
+            raise ValueError(
+                f'expected a network such as "10.0.0.0/8" or an address such as "10.0.0.1", got {shown(text)}{reason}'
+            ) from None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every address of its version lies in it."""
+        return self._range.prefixlen == 0
+
+    def __contains__(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        return address in self._range
+
+    def __str__(self) -> str:
+        return str(self._range)
+
+    def __repr__(self) -> str:
+        return f"Network({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and other._range == self._range
+
+    def __hash__(self) -> int:
+        return hash(self._range)
+
+
 class Secret:
     """A text that is never shown: not by str, repr or format. `reveal` gives it to the one place that needs it."""
 
@@ -160,6 +197,24 @@ class Url:
         scheme, separator, _ = self._text.partition("://")
         return scheme.lower() if separator else ""
 
+    @property
+    def host(self) -> str | None:
+        """The host of an HTTP URL, where it names one; None also where it cannot be read."""
+        return self._place[0]
+
+    @property
+    def port(self) -> int | None:
+        """The port of an HTTP URL, likewise."""
+        return self._place[1]
+
+    @property
+    def _place(self) -> tuple[str | None, int | None]:
+        try:
+            parts = urlsplit(self._text)
+            return parts.hostname, parts.port
+        except ValueError:
+            return None, None
+
     def reveal(self) -> str:
         """Return the whole URL, credentials included. Never hand the result to a log line or an error."""
         return self._text
@@ -204,6 +259,7 @@ else:
 _TEXT_PARSERS: dict[Any, Any] = {
     Seconds: parse_duration,
     Address: Address.parse,
+    Network: Network,
     Pattern: Pattern,
     Path: Path,
     Url: Url,
@@ -212,6 +268,7 @@ _TEXT_PARSERS: dict[Any, Any] = {
 _EXPECTED = {
     Seconds: 'a duration such as "30s", "5m" or "500ms"',
     Address: 'an address such as "127.0.0.1:7500"',
+    Network: 'a network such as "10.0.0.0/8"',
     Pattern: 'a topic pattern such as "orders:*"',
     Path: "the path of a file",
     Url: 'a URL such as "memory://"',

@@ -1,62 +1,101 @@
-"""The numbers of one node: counted in a dict, written out in Prometheus' text format when asked.
+"""The numbers of one node: counted in dicts, taken down as a snapshot when asked.
 
-A node has a registry of its own, so several nodes in one process keep their numbers apart.
+Each node has its own, so several nodes in one process keep their numbers apart.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as MetricFamily
-from prometheus_client.registry import Collector
+from notifyd.telemetry.catalogue import COUNTERS, GAUGES, HISTOGRAMS, OTHER, Metric, Series
+from notifyd.telemetry.exposition import measure_process
+from notifyd.telemetry.histogram import Histogram
+from notifyd.telemetry.snapshot import Snapshot, Spread
 
-from notifyd.telemetry.counters import COUNTERS, GAUGES
-
-Series = tuple[str, ...]
-"""The values of a counter's labels, in the order of the table."""
+Shown: TypeAlias = Callable[[], float | Mapping[Series, float]]
+"""Asked for the value of a metric at each exposition: a number, or with labels one for each series."""
 
 
-class Metrics(Collector):
-    """Counters and gauges as the tables of `counters.py` declare them."""
+class Metrics:
+    """Counters, gauges and histograms as the tables of `catalogue.py` declare them; all series from the start."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, dict[Series, int]] = {name: defaultdict(int) for name in COUNTERS}
-        for name, metric in COUNTERS.items():
-            if not metric.labels:
-                self._counts[name][()] = 0
-        self._gauges: dict[str, Callable[[], int]] = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._counts: dict[str, dict[Series, int]] = {
+            name: dict.fromkeys(metric.series(), 0) for name, metric in COUNTERS.items()
+        }
+        self._histograms: dict[str, dict[Series, Histogram]] = {
+            name: {series: Histogram(metric.bounds) for series in metric.series()}
+            for name, metric in HISTOGRAMS.items()
+        }
+        self._shown: dict[str, Shown] = {}
 
-    def count(self, name: str, amount: int, labels: dict[str, str]) -> bool:
-        """Add to a counter; False when the table has none of that name with those labels."""
-        metric = COUNTERS.get(name)
-        if metric is None or len(labels) != len(metric.labels):
+    def count(self, name: str, amount: int, labels: Mapping[str, str]) -> bool:
+        """Add to a counter; False when the catalogue has none of that name with those labels and values."""
+        counts = self._counts.get(name)
+        if counts is None:
             return False
-        try:
-            series = tuple(labels[label] for label in metric.labels)
-        except KeyError:
+        series = _series(COUNTERS[name], labels) if labels else ()
+        if series is None or series not in counts:
             return False
-        self._counts[name][series] += amount
+        counts[series] += amount
         return True
 
-    def show(self, name: str, value: Callable[[], int]) -> None:
-        """Show a gauge of the table, asked for its value at each exposition. Raises KeyError for any other name."""
-        GAUGES[name]
-        self._gauges[name] = value
+    def observe(self, name: str, value: float, times: int, labels: Mapping[str, str]) -> bool:
+        """Put a value into a histogram; False when the catalogue has none of that name with those labels and values."""
+        histograms = self._histograms.get(name)
+        if histograms is None:
+            return False
+        series = _series(HISTOGRAMS[name], labels) if labels else ()
+        if series is None or series not in histograms:
+            return False
+        histograms[series].observe(value, times)
+        return True
 
-    def exposition(self) -> bytes:
-        """Write everything in Prometheus' text format, version 0.0.4."""
-        return generate_latest(self._registry)
+    def show(self, name: str, value: Shown) -> None:
+        """Ask here for the value of a gauge or a counter of the catalogue. Raises KeyError for any other name."""
+        (GAUGES if name in GAUGES else COUNTERS)[name]
+        self._shown[name] = value
 
-    def collect(self) -> Iterator[MetricFamily]:
-        """Yield the families of metrics as they are now, for the registry."""
-        for name, metric in COUNTERS.items():
-            counter = CounterMetricFamily(f"notifyd_{name}", metric.help, labels=metric.labels)
-            for series, amount in self._counts[name].items():
-                counter.add_metric(series, amount)
-            yield counter
-        for name, value in self._gauges.items():
-            yield GaugeMetricFamily(f"notifyd_{name}", GAUGES[name].help, value=value())
+    def totals(self, name: str) -> dict[Series, float]:
+        """Return the value of each series of a counter or a gauge. Raises KeyError for any other name."""
+        metric = (GAUGES if name in GAUGES else COUNTERS)[name]
+        shown = self._shown.get(name)
+        if shown is None:
+            return dict(self._counts.get(name) or dict.fromkeys(metric.series(), 0))
+        value = shown()
+        return {**dict.fromkeys(metric.series(), 0), **(value if isinstance(value, Mapping) else {(): value})}
+
+    def total(self, name: str, labels: Mapping[str, str]) -> float:
+        """Return the sum over the series with (at least) these labels. Raises KeyError for what is not declared."""
+        names = list((GAUGES if name in GAUGES else COUNTERS)[name].labels)
+        if unknown := labels.keys() - set(names):
+            raise KeyError(f"{name} has no label {min(unknown)}")
+        wanted = [(names.index(label), value) for label, value in labels.items()]
+        return sum(
+            value for series, value in self.totals(name).items() if all(series[place] == wish for place, wish in wanted)
+        )
+
+    def quantiles(self, name: str, shares: Sequence[float], now_s: float) -> list[float | None]:
+        """Tell the quantiles of what a histogram without labels got in the last seconds; see Histogram."""
+        return self._histograms[name][()].recent_quantiles(shares, now_s)
+
+    def snapshot(self) -> Snapshot:
+        """Take down all numbers as they are now."""
+        return Snapshot(
+            counters={name: self.totals(name) for name in COUNTERS},
+            gauges={name: self.totals(name) for name in GAUGES if name in self._shown},
+            histograms={
+                name: {series: Spread(list(values.counts), values.sum) for series, values in histograms.items()}
+                for name, histograms in self._histograms.items()
+            },
+            process=measure_process(),
+        )
+
+
+def _series(metric: Metric, labels: Mapping[str, str]) -> Series | None:
+    """Put labels into their order; None where they are not those of the metric. Values of no set may be `other`."""
+    if labels.keys() != metric.labels.keys():
+        return None
+    return tuple(
+        labels[name] if labels[name] in values or OTHER not in values else OTHER
+        for name, values in metric.labels.items()
+    )

@@ -67,6 +67,11 @@ class TlsStream:
         self._failure: ssl.SSLError | None = None
 
     @property
+    def transport(self) -> ByteStream:
+        """The stream below: until the handshake begins, what comes on it is not encrypted yet."""
+        return self._transport
+
+    @property
     def has_unsent(self) -> bool:
         """Whether ciphertext of taken bytes is still held; `send_now(b"")` moves it on."""
         return bool(self._held)

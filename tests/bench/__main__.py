@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import codec, connects, fanout, idle, redis_broker, redis_link, redis_nodes
+from tests.bench import codec, connects, fanout, idle, metrics, redis_broker, redis_link, redis_nodes, traces
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
 
@@ -28,11 +28,13 @@ async def _codec(*, quick: bool) -> list[Result]:
 MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "codec": _codec,
     "fanout": fanout.measure,
+    "metrics": metrics.measure,
     "idle": idle.measure,
     "connects": connects.measure,
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
     "redis_nodes": redis_nodes.measure,
+    "traces": traces.measure,
 }
 
 

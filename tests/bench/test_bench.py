@@ -28,7 +28,7 @@ def missed(results: dict[str, Any], share: float) -> list[str]:
     return [
         f"{name}: {result['ratio']:.2f} instead of {result['target']}"
         for name, result in results.items()
-        if result["ratio"] < result["target"] * share
+        if result["target"] is not None and result["ratio"] < result["target"] * share
     ]
 
 

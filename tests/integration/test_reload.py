@@ -61,3 +61,17 @@ async def test_a_wrong_configuration_changes_nothing(tmp_path: Path) -> None:
         assert problem.endswith("notifyd.toml: limits.paylod: unknown key; the nearest known one is limits.payload")
         message = {"topic": "a", "data": 1}
         assert (await HttpClient(node.ports["http"]).post("/v1/publish", message)).status == 200
+
+
+async def test_the_log_can_say_more_and_in_other_words(tmp_path: Path) -> None:
+    async with configured(tmp_path, "") as (node, change):
+        await (await RawDevice.connected(node.ports["device"])).stream.aclose()
+        await node.wait_metric("connections_closed_total", 1)
+        assert node.events("connection_opened") == []
+        change('[log]\nlevel = "debug"\n')
+        assert (await node.wait_logged("reloaded"))["needs_restart"] == []
+        await (await RawDevice.connected(node.ports["device"])).stream.aclose()
+        closed = await node.wait_logged("connection_closed")
+        (opened,) = node.events("connection_opened")
+        assert opened["connection"] == closed["connection"]
+        assert (closed["reason"], closed["transport"]) == ("normal", "device")

@@ -59,6 +59,16 @@ async def _publishes(device: RawDevice) -> bool:
     return (await device.request({"op": "publish", "id": 2, "topic": "news", "data": 1}))["op"] == "published"
 
 
+async def _watch(node: NodeProcess, api_key: str) -> RawDevice:
+    """An operator, who may have what the node says about itself."""
+    device = await RawDevice.open(node.ports["device"])
+    for number, request in enumerate(
+        ({"op": "connect", "token": f"an API key: {api_key}"}, {"op": "subscribe", "topic": "$sys:tree"}), start=1
+    ):
+        assert (await device.request({**request, "id": number}))["op"] in ("connected", "subscribed")
+    return device
+
+
 async def test_what_a_reload_lets_in_and_shuts_out(tmp_path: Path) -> None:
     path = tmp_path / "notifyd.toml"
     path.write_text(_configuration())
@@ -68,6 +78,7 @@ async def test_what_a_reload_lets_in_and_shuts_out(tmp_path: Path) -> None:
         assert device is not None
         assert await operator.connect("new") is None
         assert await _publishes(device)
+        watcher = await _watch(node, "first")
 
         await operator.reload(_configuration(publish="service"))
         assert not await _publishes(device)
@@ -76,6 +87,8 @@ async def test_what_a_reload_lets_in_and_shuts_out(tmp_path: Path) -> None:
 
         await operator.reload(_configuration(kid="new", api_key="second"))
         assert await _publishes(device), "who is connected stays"
+        assert await watcher.error_code() == 4001, "but with an API key that is gone"
+        (await _watch(node, "second")).close()
         assert await operator.connect("old") is None
         assert await operator.connect("new") is not None
         refresh = await device.request({"op": "refresh", "id": 3, "token": _token("new")})

@@ -235,3 +235,39 @@ async def test_what_only_a_worker_finds_out_is_told_once(redis_url: str, certifi
     tls = f'{{ certificate = "{certificates.server}", key = "{certificates.authority}" }}'
     told = await serve_in_vain(with_workers(redis_url, LISTEN__TLS=tls))
     assert ["listen.tls" in line for line in told] == [True]
+
+
+async def test_one_scrape_shows_all_workers_and_totals_outlive_a_killed_one(redis_url: str) -> None:
+    async with running_workers(redis_url) as node:
+        devices = await crowd(node)
+        for _ in range(4):  # the kernel chooses who answers
+            assert await node.metric("connections_opened_total", transport="device") == CLIENTS
+            assert await node.metric("connections", transport="device", encoding="json") == CLIENTS
+            assert await node.metric("workers", state="answering") == WORKERS
+        os.kill(pid_of(node, 1), signal.SIGKILL)
+        await node.wait_logged("worker_serving", WORKERS + 1)
+        assert await node.metric("connections_opened_total") == CLIENTS
+        assert await node.metric("connections") == len(devices["w-2"])
+        assert await node.metric("service_restarts_total", service="worker") == 1
+        assert float((await node.get("/metrics")).partition("\nprocess_start_time_seconds ")[2].split()[0]) > 0
+
+
+async def test_a_stopped_worker_is_told_of_and_its_totals_stay(redis_url: str) -> None:
+    async with running_workers(redis_url) as node:
+        devices = await crowd(node)
+        assert await node.metric("connections_opened_total") == CLIENTS
+        os.kill(pid_of(node, 1), signal.SIGSTOP)
+        try:
+            told = await scraped_by_one_that_runs(node)
+        finally:
+            os.kill(pid_of(node, 1), signal.SIGCONT)
+        assert f'notifyd_connections_opened_total{{transport="device"}} {CLIENTS}.0' in told
+        assert 'notifyd_workers{state="silent"} 1.0' in told
+        assert f'notifyd_connections{{encoding="json",transport="device"}} {len(devices["w-2"])}.0' in told
+
+
+async def scraped_by_one_that_runs(node: NodeProcess) -> str:
+    """Ask for the metrics until the kernel chooses a worker that is not stopped."""
+    while True:
+        with trio.move_on_after(3):
+            return await node.get("/metrics")

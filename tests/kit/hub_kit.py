@@ -27,6 +27,7 @@ from protocol.framing import Form
 from protocol.position import Position
 from tests.kit.frames import FrameReader
 from tests.kit.memory_node import policy, settings, virtual_clock
+from tests.kit.recorded_tracer import RecordedTracer
 from tests.kit.scripted_broker import ScriptedBroker
 from tests.kit.scripted_sink import ScriptedSink, make_outbox
 from tests.recorded_events import RecordedEvents
@@ -97,6 +98,7 @@ class HubKit:
 
     def __init__(self, node_settings: Settings) -> None:
         self.events = RecordedEvents()
+        self.tracer = RecordedTracer()
         self.brokers: list[ScriptedBroker] = []
         clock = virtual_clock()
 
@@ -104,7 +106,7 @@ class HubKit:
             self.brokers.append(ScriptedBroker(receiver, clock=clock))
             return self.brokers[0]
 
-        self.hub = Hub(node_settings, open_broker, clock=clock, events=self.events)
+        self.hub = Hub(node_settings, open_broker, clock=clock, events=self.events, tracer=self.tracer)
         self.nursery: trio.Nursery
         self._sessions = 0
 

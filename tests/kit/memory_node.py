@@ -35,6 +35,7 @@ from notifyd.listeners.device import device_server
 from notifyd.listeners.websocket import websocket_server
 from notifyd.policy.admission import Admission
 from notifyd.settings import Access, AuthSettings, NodeSettings, Overflow, Secret, Settings, TokenKey, TopicPolicy
+from notifyd.tracing import Tracer
 from protocol.topics import Pattern
 from tests.kit.clients import Client, DeviceClient, WebSocketClient
 from tests.kit.memory_stream import CAPACITY_BYTES, MemoryStream, memory_pair
@@ -92,7 +93,10 @@ class Served:
 
 
 class MemoryNode:
-    """What a test needs of the node. `served` has every connection's server side, the newest last."""
+    """What a test needs of the node. `served` has every connection's server side, the newest last.
+
+    Clients come from `peer_host`.
+    """
 
     def __init__(
         self, node_settings: Settings, context: Context, broker: ScriptedBroker, events: RecordedEvents
@@ -103,6 +107,7 @@ class MemoryNode:
         self.broker = broker
         self.events = events
         self.served: list[Served] = []
+        self.peer_host = "memory"
         limit = node_settings.limits.connections
         self.admission = Admission(limit.limit, limit.resume)
         self._servers: dict[str, Callable[[Any], Awaitable[None]]] = {
@@ -113,9 +118,11 @@ class MemoryNode:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def open_stream(self, transport: str, capacity_bytes: int = CAPACITY_BYTES) -> MemoryStream:
-        """Let a client connect to a listener, and return its end; nothing has been sent."""
-        server, client = memory_pair(capacity_bytes, peer=f"memory:{len(self.served) + 1}")
+    def open_stream(
+        self, transport: str, capacity_bytes: int = CAPACITY_BYTES, *, peer: str | None = None
+    ) -> MemoryStream:
+        """Let a client connect to a listener, from `peer`, and return its end; nothing has been sent."""
+        server, client = memory_pair(capacity_bytes, peer=peer or f"{self.peer_host}:{len(self.served) + 1}")
         served = Served(server)
         self.served.append(served)
         assert self.admission.admit()
@@ -231,7 +238,11 @@ class MemoryNode:
 
 @asynccontextmanager
 async def open_memory_node(
-    node_settings: Settings | None = None, *, events: RecordedEvents | None = None, clock: Clock | None = None
+    node_settings: Settings | None = None,
+    *,
+    events: RecordedEvents | None = None,
+    clock: Clock | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[MemoryNode]:
     """Run a node for the length of the block; leaving it cancels everything."""
     node_settings = node_settings or settings()
@@ -242,7 +253,7 @@ async def open_memory_node(
         brokers.append(ScriptedBroker(receiver, clock=clock))
         return brokers[0]
 
-    hub = Hub(node_settings, open_broker, clock=clock, events=events)
+    hub = Hub(node_settings, open_broker, clock=clock, events=events, tracer=tracer)
     context = Context(
         settings=node_settings,
         hub=hub,

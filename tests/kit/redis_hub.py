@@ -89,10 +89,8 @@ class RedisHub:
 
     def assert_well(self) -> None:
         """Fail where a service failed, or anything was logged as a bug."""
-        bugs = [
-            line for _, fields in self.events.lines for line in [json.dumps(fields, default=str)] if "traceback" in line
-        ]
-        assert bugs == []
+        lines = [json.dumps(fields, default=str) for *_, fields in self.events.lines]
+        assert [line for line in lines if "traceback" in line] == []
 
 
 @asynccontextmanager

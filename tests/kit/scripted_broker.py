@@ -13,7 +13,7 @@ Presence takes effect at once always. With `is_far` every call is a checkpoint b
 `lost_sessions` are those that another node has taken over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import trio
@@ -144,6 +144,9 @@ class ScriptedBroker:
     def missed_takeovers(self) -> None:
         self.receiver.missed_takeovers()
 
+    def watched_elsewhere(self, topics: Collection[str]) -> None:
+        self.receiver.watched_elsewhere(topics)
+
     def revoke_here(self, revocation: Revocation) -> None:
         self.receiver.revoke_here(revocation)
 
@@ -170,9 +173,12 @@ class ScriptedBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         await self._meet("publish", topic)
-        published = await self._broker.publish(topic, data, retention, key=key, sender=sender, origin=origin)
+        published = await self._broker.publish(
+            topic, data, retention, key=key, sender=sender, origin=origin, trace=trace
+        )
         await self._travel()
         return published
 
@@ -230,6 +236,10 @@ class ScriptedBroker:
     async def end_session(self, session: SessionId) -> bool:
         await self._meet("end_session", session)
         return await self._broker.end_session(session)
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        await self._meet("tell_watched", frozenset(topics))
+        await self._broker.tell_watched(topics)
 
     async def revoke(self, revocation: Revocation) -> None:
         await self._meet("revoke", revocation)

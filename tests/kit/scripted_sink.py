@@ -20,9 +20,10 @@ from notifyd.errors import StreamBroken
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.outbox import Outbox
 from notifyd.model import Notification
-from notifyd.settings import Overflow
+from notifyd.settings import Overflow, TopicPolicy
 from protocol.framing import Form
 from protocol.position import Position
+from protocol.topics import Pattern
 
 EPOCH = "e1"
 
@@ -78,6 +79,7 @@ class Calls:
     blocked: int = 0
     broken: int = 0
     overflows: Counter[Overflow] = field(default_factory=Counter)
+    gaps: Counter[str] = field(default_factory=Counter)
 
 
 class ObservedOutbox(Outbox):
@@ -109,7 +111,12 @@ def make_outbox(
     def overflow(policy: Overflow) -> None:
         calls.overflows[policy] += 1
 
-    outbox = ObservedOutbox(sink, form, budget_bytes, on_blocked=block, on_broken=break_off, on_overflow=overflow)
+    def tell_gap(reason: str) -> None:
+        calls.gaps[reason] += 1
+
+    outbox = ObservedOutbox(
+        sink, form, budget_bytes, on_blocked=block, on_broken=break_off, on_overflow=overflow, on_gap=tell_gap
+    )
     outbox.calls = calls
     return outbox
 
@@ -124,4 +131,7 @@ def make_delivery(
 ) -> Delivery:
     """Return a delivery whose data is `size` characters; without an offset it has no place in a history."""
     position = None if offset is None else Position(epoch, offset)
-    return Delivery.of(Notification(topic, "x" * size, 1_790_000_000_000, position), overflow)
+    return Delivery.of(
+        Notification(topic, "x" * size, 1_790_000_000_000, position),
+        TopicPolicy(match=Pattern("**"), overflow=overflow),
+    )

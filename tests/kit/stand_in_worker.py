@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from notifyd.cli.workers.channel import Drain, Failed, Order, Reload, Report, Serving, Start, Stop
+from notifyd.cli.workers.channel import Alive, Drain, Failed, Order, Probe, Reload, Report, Serving, Start, Stop
 
 FAILURE = 3
 
@@ -43,6 +43,8 @@ def obey() -> int:
             note(f"{type(order).__name__} {settings.node.name} {settings.limits.payload_bytes}")
             if isinstance(order, Start):
                 say(Serving())
+        elif isinstance(order, Probe):
+            say(Alive())
         else:
             note(type(order).__name__)
         if isinstance(order, Drain | Stop):

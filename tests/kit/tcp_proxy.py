@@ -36,14 +36,17 @@ Side = Literal["client", "server"]
 
 
 class TcpProxy:
-    """Passes bytes on between clients of `port` and a server; `delay_ms` and `jitter_ms` hold for each direction."""
+    """Passes bytes on between clients of `port` and a server; `delay_ms` and `jitter_ms` hold for each direction.
+
+    `server_port` may be replaced: who connects then gets the other server.
+    """
 
     def __init__(self, server_port: int, seed: int = 0) -> None:
         self.port = free_port()
         self.delay_ms = 0.0
         self.jitter_ms = 0.0
         self.accepted_s: list[float] = []
-        self._server_port = server_port
+        self.server_port = server_port
         self._dice = random.Random(seed)
         self._listener: trio.SocketListener | None = None
         self._accepting = trio.Event()
@@ -134,7 +137,7 @@ class TcpProxy:
         self.accepted_s.append(trio.current_time())
         try:
             if not self._drops:
-                server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
+                server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
                 await self._connect(client, server)
         except OSError:
             _reset(client)

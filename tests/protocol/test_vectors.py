@@ -24,6 +24,7 @@ from protocol.messages import (
     encode,
 )
 from protocol.topics import Pattern, check_topic, is_reserved
+from protocol.trace import read_trace
 from tests.protocol.outcomes import outcome_of
 
 SPEC = Path(__file__).parents[2] / "spec"
@@ -36,7 +37,9 @@ def vectors(name: str) -> dict[str, Any]:
     return document
 
 
-FRAMES, MESSAGES, LIVENESS, BACKOFF, TOPICS = map(vectors, ("frames", "messages", "liveness", "backoff", "topics"))
+FRAMES, MESSAGES, LIVENESS, BACKOFF, TOPICS, TRACES = map(
+    vectors, ("frames", "messages", "liveness", "backoff", "topics", "traces")
+)
 
 
 def each(cases: list[dict[str, Any]]) -> pytest.MarkDecorator:
@@ -268,7 +271,17 @@ def test_matches(case: dict[str, Any]) -> None:
     assert Pattern(case["pattern"]).matches(check_topic(case["topic"])) is case["matches"]
 
 
-@pytest.mark.parametrize("rows", [FRAMES["cases"], *(MESSAGES[kind] for kind in ("valid", "transcoded", "invalid"))])
+# --- traces ----------------------------------------------------------------------------------------------------------
+
+
+@each(TRACES["cases"])
+def test_traces(case: dict[str, Any]) -> None:
+    assert read_trace(case["trace"]) == case["read"]
+
+
+@pytest.mark.parametrize(
+    "rows", [FRAMES["cases"], TRACES["cases"], *(MESSAGES[kind] for kind in ("valid", "transcoded", "invalid"))]
+)
 def test_names_are_unique(rows: list[dict[str, Any]]) -> None:
     names = [row["name"] for row in rows]
     assert len(set(names)) == len(names)

@@ -57,12 +57,22 @@ class RawSocket:
         _open.add(self)
 
     @classmethod
-    async def open(cls, port: int, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None) -> Self:
-        """Connect; `receive_bytes` is how much the kernel takes in for a client that does not read."""
+    async def open(
+        cls,
+        port: int,
+        *,
+        receive_bytes: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        source: str = "127.0.0.1",
+    ) -> Self:
+        """Connect from `source`, an address of loopback; `receive_bytes` is how much the kernel takes in for a client
+        that does not read."""
         connecting = trio.socket.socket()
         if receive_bytes is not None:
             connecting.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_bytes)
         try:
+            if source != "127.0.0.1":
+                await connecting.bind((source, 0))
             await connecting.connect(("127.0.0.1", port))
         except OSError:
             connecting.close()

@@ -74,7 +74,7 @@ async def _drain(count: int, window_s: float, pause_s: float, report: Callable[[
     async with running_nodes(1, settings={"NODE__DRAIN": f"{round(window_s)}s"}) as nodes:
         node = nodes[0]
         leavers = [Leaver("device" if number % 2 else "websocket") for number in range(count)]
-        publishers = [Publisher(f"p{number}", nodes, TOPIC, pause_s=pause_s) for number in range(0)]
+        publishers = [Publisher(f"p{number}", nodes, TOPIC, pause_s=pause_s) for number in range(4)]
         await _arrive_all(nodes, leavers)
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as staying:

@@ -23,6 +23,7 @@ from notifyd.broker.redis.link import Dial
 from notifyd.broker.redis.target import Endpoint
 from notifyd.broker.redis.topology.linking import Linking
 from notifyd.clock import Clock
+from notifyd.figures.publisher import FigurePublisher
 from notifyd.listeners.device import device_server
 from notifyd.node import Node, open_node
 from notifyd.settings import BrokerSettings, ListenSettings, NodeSettings, SessionSettings, Settings
@@ -49,12 +50,15 @@ class Ears:
         if name == "barrier_hits":
             self._oracle.break_("nothing happens that nobody foresaw", f"{self._node}: a barrier was hit")
 
+    def observe(self, name: str, value: float, times: int = 1, **labels: str) -> None:
+        """Do nothing: nobody looks."""
+
     def log(self, level: str, event: str, **fields: Any) -> None:
         self._log(self._node, event, {key: value for key, value in fields.items() if key != "traceback"})
         if "traceback" in fields:
             self._oracle.break_("nothing happens that nobody foresaw", f"{self._node}: {event}: {fields['traceback']}")
 
-    def show(self, name: str, number: Callable[[], float]) -> None:
+    def show(self, name: str, value: Callable[[], Any]) -> None:
         """Do nothing: nobody looks."""
 
     def exposition(self) -> bytes:
@@ -146,7 +150,10 @@ class SimNode:
 
 @contextmanager
 def simulated(network: Network, seed: int) -> Iterator[None]:
-    """Let all nodes made in the block dial over the network, and be as random as the seed is."""
+    """Let all nodes made in the block dial over the network, and be as random as the seed is.
+
+    What they say about themselves once a second they keep to themselves: it would fill the trace, and tell nothing.
+    """
     source = random.Random(seed)
     before, trio_before = random.getstate(), trio._core._run._r.getstate()
 
@@ -161,6 +168,10 @@ def simulated(network: Network, seed: int) -> Iterator[None]:
     def token_hex(size: int = 16) -> str:
         return source.randbytes(size).hex()
 
+    async def say_nothing(_: FigurePublisher, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
     def older_first(_: object) -> int:
         return next(serials)
 
@@ -170,6 +181,7 @@ def simulated(network: Network, seed: int) -> Iterator[None]:
     try:
         with (
             mock.patch.object(Linking, "dial", dial),
+            mock.patch.object(FigurePublisher, "run", say_nothing),
             mock.patch.object(secrets, "token_hex", token_hex),
             mock.patch.object(secrets, "token_urlsafe", token_hex),
             # Of two deadlines at the same instant Trio takes the one at the lower address first: here, the older one.

@@ -1,6 +1,6 @@
 """The embedded broker: everything in this process's memory, gone with it, and no set-up."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import trio
@@ -103,6 +103,7 @@ class MemoryBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Append, give a position and deliver, in one step without a checkpoint.
 
@@ -119,13 +120,13 @@ class MemoryBroker:
         time_ms = int(self._unix_s() * 1000)
         position = None
         if retention.history > 0:
-            position = self._histories.append(topic, retention, now_s, pack(data, time_ms, sender, origin))
+            position = self._histories.append(topic, retention, now_s, pack(data, time_ms, sender, origin, trace))
         else:
             self._histories.end_epoch(topic)
         if name is not None:
             self._keys.remember(name, position, now_s)
         if topic in self._interest:
-            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin),))
+            self._receiver.deliver((Notification(topic, data, time_ms, position, sender, origin, trace, now_s),))
         return Accepted(position)
 
     async def subscribe(self, topic: str, retention: Retention) -> Scope:  # noqa: ARG002 - the histories know it
@@ -180,6 +181,9 @@ class MemoryBroker:
     async def end_session(self, session: SessionId) -> bool:  # noqa: ARG002 - there is no other node
         """Tell that no other node has it."""
         return False
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        """Do nothing: there is no other node."""
 
     async def revoke(self, revocation: Revocation) -> None:
         """Let this node, the only one, refuse it; the receiver remembers."""

@@ -27,15 +27,24 @@ HISTORY_OVERHEAD_BYTES = 1536
 SWEEP_SLICE = 1000
 """Expired things looked at between two chances for other tasks to run: well below a millisecond."""
 
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    data: Any
+    time_ms: int
+    sender: str | None
+    origin: str | None
+    trace: str | None = None
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[Any, int, str | None, str | None]).decode
+_decode = msgspec.msgpack.Decoder(_Packed).decode
 
 _NO_MESSAGES: deque[tuple[float, bytes]] = deque(maxlen=0)
 
 
-def pack(data: Any, time_ms: int, sender: str | None, origin: SessionId | None) -> bytes:
-    """Write a message down in the form in which it is kept."""
-    return _encode((data, time_ms, sender, origin))
+def pack(data: Any, time_ms: int, sender: str | None, origin: SessionId | None, trace: str | None = None) -> bytes:
+    """Write a message down in the form in which it is kept. A trace takes its bytes only where there is one."""
+    return _encode((data, time_ms, sender, origin) if trace is None else (data, time_ms, sender, origin, trace))
 
 
 class TopicHistory:
@@ -122,9 +131,10 @@ class TopicHistory:
         return Page(messages, self.position, continuous, more=last < self.top)
 
     def _unpack(self, offset: int, packed: bytes) -> Notification:
-        data, time_ms, sender, origin = _decode(packed)
+        kept = _decode(packed)
         position = Position(self.epoch, offset)
-        return Notification(self.topic, data, time_ms, position, sender, None if origin is None else SessionId(origin))
+        origin = None if kept.origin is None else SessionId(kept.origin)
+        return Notification(self.topic, kept.data, kept.time_ms, position, kept.sender, origin, kept.trace)
 
 
 def _slice(messages: deque[tuple[float, bytes]] | tuple[()], start: int, stop: int) -> list[tuple[float, bytes]]:

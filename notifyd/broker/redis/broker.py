@@ -6,7 +6,7 @@ node that subscribed (`subscriber`), is put in order (`ordering`) and handed to 
 
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -46,6 +46,10 @@ READY_POLL_S = 0.01
 
 LOCAL_KEYS = 100_000
 """Idempotency keys of messages that only this node's clients got, known at once."""
+
+
+UNDER_WAY = 10_000
+"""Messages of this node's own whose way to Redis and back is timed at once: one that never comes back is forgotten."""
 
 
 class RedisBroker:
@@ -99,7 +103,9 @@ class RedisBroker:
         self._sequence = itertools.count(1)
         self._local_keys = Keys(LOCAL_KEYS)
         self._control.handlers["revoke"] = self._revoke_here
+        self._control.handlers["watched"] = self._watched_elsewhere
         self._topics: dict[str, str] = {}
+        self._received_s: dict[int, float] = {}
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -147,15 +153,17 @@ class RedisBroker:
         key: str | None = None,
         sender: str | None = None,
         origin: SessionId | None = None,
+        trace: str | None = None,
     ) -> Accepted:
         """Accept a message; see Broker. Without history, one that Redis cannot be given reaches this node's clients."""
         sequence = next(self._sequence)
         local = None if key is None or retention.history else key_name(topic, key)
         if local is not None and self._local_keys.knows(local, self._clock.monotonic_s()):
             return Accepted(None, scope="node", repeated=True)
+        self._note_received(topic, sequence)
         try:
             return await self._history.publish(
-                topic, data, retention, key=key, sender=sender, origin=origin, sequence=sequence
+                topic, data, retention, key=key, sender=sender, origin=origin, trace=trace, sequence=sequence
             )
         except BrokerUnavailable:
             if retention.history:
@@ -167,7 +175,8 @@ class RedisBroker:
                 return Accepted(None, scope="node", repeated=True)
             if len(self._local_keys) < LOCAL_KEYS:
                 self._local_keys.remember(local, None, now_s)
-        notification = Notification(topic, data, self._clock.unix_ms(), None, sender, origin)
+        received_s = self._received_s.pop(sequence, None)
+        notification = Notification(topic, data, self._clock.unix_ms(), None, sender, origin, trace, received_s)
         self._ordering.deliver_here(notification, self.node, sequence)
         return Accepted(None, scope="node")
 
@@ -216,11 +225,25 @@ class RedisBroker:
                 if payload[:1] == CHANGE:
                     self._receiver.announce(read_change(topic, payload))
                 else:
-                    arrivals.append(read_message(topic, payload))
+                    arrivals.append(self._with_received(read_message(topic, payload)))
             except ValueError as error:
                 self._events.count("malformed_arrivals")
                 self._events.log("warning", "malformed_arrival", error=str(error))
         self._ordering.take(arrivals)
+
+    def _note_received(self, topic: str, sequence: int) -> None:
+        """Keep, by this node's own clock, when a message came that will come back here: its latency is told by that."""
+        if self._names.channel(topic) in self._topics:
+            if len(self._received_s) >= UNDER_WAY:
+                del self._received_s[next(iter(self._received_s))]
+            self._received_s[sequence] = self._clock.monotonic_s()
+
+    def _with_received(self, arrived: Arrived) -> Arrived:
+        received_s = self._received_s.pop(arrived.sequence, None) if arrived.node == self.node else None
+        if received_s is None:
+            return arrived
+        notification = msgspec.structs.replace(arrived.notification, received_s=received_s)
+        return Arrived(notification, arrived.node, arrived.sequence)
 
     def _reach_again(self) -> None:
         """Commands reach a server again, perhaps another one: what was read meanwhile, or stands there, may be old."""
@@ -266,6 +289,13 @@ class RedisBroker:
         self._receiver.revoke_here(revocation)
         await self._revocations.add(revocation)
         await self._control.tell(None, {"op": "revoke", "revocation": msgspec.to_builtins(revocation)})
+
+    async def tell_watched(self, topics: Collection[str]) -> None:
+        """Tell every other node what this one's clients watch; see Broker."""
+        await self._control.tell(None, {"op": "watched", "topics": sorted(topics)})
+
+    def _watched_elsewhere(self, message: dict[str, Any]) -> None:
+        self._receiver.watched_elsewhere(msgspec.convert(message["topics"], list[str]))
 
     def _revoke_here(self, message: dict[str, Any]) -> None:
         self._receiver.revoke_here(msgspec.convert(message["revocation"], Revocation))

@@ -1,8 +1,8 @@
 """What travels on a topic's channel, and what the topic's stream keeps.
 
 A message is `m EPOCH : OFFSET : TIME : PACKED` without the spaces, written by lua/publish.lua: epoch and offset are
-empty without history, the time is Redis's in Unix ms, PACKED is what the publishing node wrote with `pack_message`. A
-change of presence is `p` and a MessagePack list.
+empty without history, the time is Redis's in Unix ms, PACKED is what the publishing node wrote with `pack_message`: a
+list, which grows at its end. A change of presence is `p` and a MessagePack list.
 
 Whoever can publish in this Redis can send anything here. What is read is therefore checked: that every node can write
 it down again for its clients is what the hub relies on.
@@ -18,6 +18,7 @@ from protocol.data import check_data
 from protocol.errors import RequestError
 from protocol.messages import Joined, Left
 from protocol.position import MAX_OFFSET, Position
+from protocol.trace import read_trace
 
 MESSAGE = b"m"
 CHANGE = b"p"
@@ -33,9 +34,19 @@ REST_BYTES = 64 * 1024
 SURE_TO_FIT_BYTES = MAX_PAYLOAD_BYTES // 6 - REST_BYTES
 """JSON takes six bytes at most for one of MessagePack."""
 
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    data: Any
+    sender: str | None
+    origin: str | None
+    node: str
+    sequence: int
+    trace: str | None = None
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _encode_json = msgspec.json.Encoder().encode
-_decode_packed = msgspec.msgpack.Decoder(tuple[Any, str | None, str | None, str, int]).decode
+_decode_packed = msgspec.msgpack.Decoder(_Packed).decode
 _decode_change = msgspec.msgpack.Decoder(tuple[Literal["joined", "left"], str, str]).decode
 
 
@@ -47,9 +58,13 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     sequence: int
 
 
-def pack_message(data: Any, sender: str | None, origin: SessionId | None, node: str, sequence: int) -> bytes:
-    """Write down what the publishing node knows of a message."""
-    return _encode((data, sender, origin, node, sequence))
+def pack_message(
+    data: Any, sender: str | None, origin: SessionId | None, node: str, sequence: int, *, trace: str | None = None
+) -> bytes:
+    """Write down what the publishing node knows of a message. A trace takes its bytes only where there is one."""
+    if trace is None:
+        return _encode((data, sender, origin, node, sequence))
+    return _encode((data, sender, origin, node, sequence, trace))
 
 
 def read_message(topic: str, payload: bytes) -> Arrived:
@@ -61,7 +76,7 @@ def read_message(topic: str, payload: bytes) -> Arrived:
         position = Position(head[1:].decode(), int(offset)) if offset else None
         message, node, sequence = _unpack(topic, packed, int(time_ms), position)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no message of a topic: {error}: {payload[:64]!r}") from None
+        raise ValueError(f"no message of a topic: {error}; it has {len(payload)} bytes") from None
     return Arrived(message, node, sequence)
 
 
@@ -70,21 +85,22 @@ def read_kept(topic: str, epoch: str, offset: int, time_ms: int, packed: bytes) 
     try:
         return _unpack(topic, packed, time_ms, Position(epoch, offset))[0]
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no kept message: {error}: {packed[:64]!r}") from None
+        raise ValueError(f"no kept message: {error}; it has {len(packed)} bytes") from None
 
 
 def _unpack(topic: str, packed: bytes, time_ms: int, position: Position | None) -> tuple[Notification, str, int]:
-    data, sender, origin, node, sequence = _decode_packed(packed)
+    read = _decode_packed(packed)
     if time_ms > MOST_TIME_MS or (position is not None and not _is_sound(position)):
         raise ValueError("its time or its position is beyond all limits")
     try:
-        check_data(data)
+        check_data(read.data)
     except RequestError as error:
         raise ValueError(str(error)) from None
-    if len(packed) > SURE_TO_FIT_BYTES and len(_encode_json((data, sender))) > MAX_PAYLOAD_BYTES - REST_BYTES:
+    if len(packed) > SURE_TO_FIT_BYTES and len(_encode_json((read.data, read.sender))) > MAX_PAYLOAD_BYTES - REST_BYTES:
         raise ValueError("it does not fit a frame")
-    from_session = None if origin is None else SessionId(origin)
-    return Notification(topic, data, time_ms, position, sender, from_session), node, sequence
+    origin = None if read.origin is None else SessionId(read.origin)
+    trace = None if read.trace is None else read_trace(read.trace)
+    return Notification(topic, read.data, time_ms, position, read.sender, origin, trace), read.node, read.sequence
 
 
 def _is_sound(position: Position) -> bool:
@@ -105,5 +121,5 @@ def read_change(topic: str, payload: bytes) -> Joined | Left:
             raise ValueError(f"it has {len(payload)} bytes")
         kind, user, session = _decode_change(memoryview(payload)[1:])
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no change of presence: {error}: {payload[:64]!r}") from None
+        raise ValueError(f"no change of presence: {error}; it has {len(payload)} bytes") from None
     return (Joined if kind == "joined" else Left)(topic=topic, user=user, session=session)

@@ -60,6 +60,7 @@ class RedisHistory:
         sender: str | None,
         origin: SessionId | None,
         sequence: int,
+        trace: str | None = None,
     ) -> Accepted:
         """Append a message, give it a position and send it to all nodes that subscribed, in one step.
 
@@ -73,7 +74,7 @@ class RedisHistory:
             retention.history,
             milliseconds(retention.ttl_s),
             secrets.token_hex(EPOCH_BYTES),
-            pack_message(data, sender, origin, self._node, sequence),
+            pack_message(data, sender, origin, self._node, sequence, trace=trace),
             names.channel(topic),
             "SPUBLISH" if self._servers.sharded else "PUBLISH",
             self._key_ttl_ms,

@@ -93,6 +93,7 @@ class Link:
         self._events = events
         self._on_pushes = on_pushes
         self._on_up = on_up
+        self._was_up = False
         self._bounds = (most_commands, most_bytes)
         self._replies = self._no_replies()
         self._scope: trio.CancelScope | None = None
@@ -170,6 +171,8 @@ class Link:
         if self._scope is None:
             return
         scope, self._scope = self._scope, None
+        if self.is_up:
+            self._events.count("redis_connections_lost")
         self.is_up = False
         self.why_down = reason
         self._replies.fail(f"{self.name}: {reason}")
@@ -183,7 +186,10 @@ class Link:
         return BrokerUnavailable(f"{self.name}: {self.why_down}")
 
     def _no_replies(self) -> ReplyQueue:
-        return ReplyQueue(self.name, *self._bounds, now_s=trio.current_time)
+        return ReplyQueue(self.name, *self._bounds, now_s=trio.current_time, on_answered=self._observe)
+
+    def _observe(self, took_s: float, commands: int) -> None:
+        self._events.observe("redis_command_seconds", took_s, commands)
 
     # --- the service --------------------------------------------------------------------------------------------------
 
@@ -228,6 +234,9 @@ class Link:
         if self._scope is None:
             await trio.sleep_forever()  # cancelled already
         self.is_up = True
+        if self._was_up:
+            self._events.count("redis_reconnects")
+        self._was_up = True
         self._down = trio.Event()
         self._up.set()
         version = ".".join(map(str, self.server.version)) if self.server else ""

@@ -46,6 +46,10 @@ class ConversationBroken(NotifydError):
     """What came from the server is no reply to what it was asked: the connection is of no use any more."""
 
 
+def _ignore(_took_s: float, _commands: int) -> None:
+    """Do nothing with how long commands took."""
+
+
 def encode_command(command: Sequence[EncodableT]) -> bytes:
     """Write a command down as it travels. Raises TypeError for arguments that are no text, bytes or number."""
     try:
@@ -171,10 +175,18 @@ class ReplyQueue:
     """The queue of one connection. Above `most_commands` or `most_bytes`, unsent and unanswered, it takes no more.
 
     `commands` and `unanswered_bytes` tell how full it is. `not_master` is set once the server has said that it is none.
-    `now_s` measures the age of commands.
+    `now_s` measures the age of commands. `on_answered` is told, after each read, how long the commands of a write took
+    from when the first of them was queued, and how many they were.
     """
 
-    def __init__(self, name: str, most_commands: int, most_bytes: int, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        most_commands: int,
+        most_bytes: int,
+        now_s: Callable[[], float],
+        on_answered: Callable[[float, int], None] = _ignore,
+    ) -> None:
         self.commands = 0
         self.unanswered_bytes = 0
         self.not_master: str | None = None
@@ -182,10 +194,12 @@ class ReplyQueue:
         self._most_commands = most_commands
         self._most_bytes = most_bytes
         self._now_s = now_s
+        self._on_answered = on_answered
         self._unsent: list[Waiter] = []
         self._unsent_since_s = 0.0
         self._waiting: deque[Waiter] = deque()
         self._taken = 0
+        self._answered = 0
         self._batches: deque[tuple[int, float]] = deque()
         self._writer: trio.lowlevel.Task | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING, replyError=self._judged)
@@ -243,7 +257,6 @@ class ReplyQueue:
             return b""
         self._waiting.extend(wanted)
         self._taken += len(wanted)
-        self._drop_answered_batches()
         self._batches.append((self._taken, self._unsent_since_s))
         return b"".join([waiter.packed for waiter in wanted])
 
@@ -257,6 +270,7 @@ class ReplyQueue:
         self._reader.feed(data)
         try:
             self._hand_out(self._reader.gets, pushes)
+            self._drop_answered_batches()
         except hiredis.ProtocolError as error:
             raise ConversationBroken(f"it does not speak RESP: {error}") from None
         except (ValueError, UnicodeDecodeError) as error:
@@ -300,7 +314,6 @@ class ReplyQueue:
     @property
     def oldest_s(self) -> float | None:
         """When the oldest command in flight was queued, or one shortly before it; None when there is none."""
-        self._drop_answered_batches()
         if self._batches:
             return self._batches[0][1]
         return self._unsent_since_s if self._unsent else None
@@ -308,7 +321,9 @@ class ReplyQueue:
     def _drop_answered_batches(self) -> None:
         answered = self._taken - len(self._waiting)
         while self._batches and self._batches[0][0] <= answered:
-            self._batches.popleft()
+            taken, since_s = self._batches.popleft()
+            self._on_answered(self._now_s() - since_s, taken - self._answered)
+            self._answered = taken
 
     def fail(self, reason: str) -> None:
         """Let everybody who waits have BrokerUnavailable: no reply will come any more."""

@@ -12,5 +12,6 @@ had not accepted yet are reset with them, and so they are when a drain begins an
 sees a reset in that first moment and connects again, as it would a moment later. Where the system has
 `net.ipv4.tcp_migrate_req = 1` (Linux 5.14 and later), the kernel hands those to a worker that still listens.
 
-The HTTP API and `/metrics` are answered by whichever worker the kernel chose, and only for itself.
+The HTTP API is answered by whichever worker the kernel chose, and only for itself; but `/metrics` for all of them: the
+worker asks the parent, which asks all workers (`figures`).
 """

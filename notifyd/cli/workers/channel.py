@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from notifyd.errors import NotifydError
+from notifyd.telemetry.snapshot import Snapshot
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Far above any configuration: what announces more is no message."""
@@ -39,12 +40,30 @@ class Drain(msgspec.Struct, tag=True, frozen=True):
     """Take no new clients, let the connected go over the drain window, and end."""
 
 
+class Probe(msgspec.Struct, tag=True, frozen=True):
+    """Say that you are alive."""
+
+
 class Stop(msgspec.Struct, tag=True, frozen=True):
     """End at once."""
 
 
+class TellFigures(msgspec.Struct, tag=True, frozen=True):
+    """Tell your figures."""
+
+
+class AllFigures(msgspec.Struct, tag=True, frozen=True):
+    """The figures of all workers: the answer to every `AskFigures` since the last one."""
+
+    figures: Snapshot
+
+
 class Serving(msgspec.Struct, tag=True, frozen=True):
     """Every listener of the worker accepts."""
+
+
+class Alive(msgspec.Struct, tag=True, frozen=True):
+    """The answer to `Probe`: the worker's loop turns."""
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
@@ -53,8 +72,18 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     problem: str
 
 
-Order = Start | Reload | Drain | Stop
-Report = Serving | Failed
+class AskFigures(msgspec.Struct, tag=True, frozen=True):
+    """Somebody asked this worker for the figures of the node."""
+
+
+class Figures(msgspec.Struct, tag=True, frozen=True):
+    """The worker's own figures."""
+
+    figures: Snapshot
+
+
+Order = Start | Reload | Probe | Drain | Stop | TellFigures | AllFigures
+Report = Serving | Alive | Failed | AskFigures | Figures
 Incoming = TypeVar("Incoming")
 
 
@@ -65,13 +94,14 @@ class ChannelBroken(NotifydError):
 class Channel(Generic[Incoming]):
     """One end. Iterating yields what the other says, `kind` in type, until it is gone.
 
-    One task sends and one receives. Iterating raises ChannelBroken.
+    One task receives; any may send. Iterating raises ChannelBroken.
     """
 
     def __init__(self, stream: trio.abc.Stream, kind: Any) -> None:
         self._stream = stream
         self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(kind)
         self._received = bytearray()
+        self._turn = trio.Lock()
 
     async def send(self, message: Order | Report) -> None:
         """Say something. It is lost where the other has gone.
@@ -79,6 +109,10 @@ class Channel(Generic[Incoming]):
         Cancelled, it may have been cut short, and the channel is of no more use.
         """
         content = msgspec.msgpack.encode(message)
+        async with self._turn:
+            await self._send(content)
+
+    async def _send(self, content: bytes) -> None:
         try:
             await self._stream.send_all(len(content).to_bytes(LENGTH_BYTES, "big") + content)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 import trio
 
+from notifyd.cli.service_manager import ServiceManager
+from notifyd.cli.workers.figures import NodeFigures
 from notifyd.cli.workers.process import STOP_S, WorkerProcess
 from notifyd.cli.workers.share import share_of
 from notifyd.clock import Clock
@@ -15,6 +17,7 @@ from notifyd.events import Events
 from notifyd.listeners.accept import address_of, reserve
 from notifyd.settings import FIXED_SECTIONS, Address, ListenSettings, Settings
 from notifyd.supervision import Branch, open_branch
+from notifyd.telemetry.snapshot import NOTHING, Snapshot
 
 MARGIN_S = 10.0
 """What a worker gets beyond the drain window before it is killed: its last clients may take 5 s of it."""
@@ -30,9 +33,18 @@ class WorkersFailed(NotifydError):
 
 
 async def run_workers(
-    settings: Settings, events: Events, *, command: WorkerCommand, level: str, read: Callable[[], Settings]
+    settings: Settings,
+    events: Events,
+    manager: ServiceManager,
+    *,
+    command: WorkerCommand,
+    level: str,
+    read: Callable[[], Settings],
+    figures: Callable[[], Snapshot] = lambda: NOTHING,
 ) -> None:
     """Run the workers of a node until it is told to stop and all have drained. `read` reads the settings again.
+
+    `figures` returns what this process has counted itself.
 
     Raises ListenError before the first worker is started; WorkerFailed, in an ExceptionGroup, when one does not come to
     serve; and WorkersFailed when in the end one had to be killed, or ended by an error.
@@ -41,9 +53,10 @@ async def run_workers(
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         reserved(settings.listen) as addresses,
     ):
-        workers = Workers(settings, addresses, events, command=command, level=level)
+        workers = Workers(settings, addresses, events, command=command, level=level, figures=figures)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, workers, events, read)
+            nursery.start_soon(_obey, signals, workers, events, manager, read)
+            nursery.start_soon(_report, workers, manager)
             await workers.run()
             nursery.cancel_scope.cancel()
         if problems := workers.problems():
@@ -51,19 +64,34 @@ async def run_workers(
         events.log("info", "stopped")
 
 
-async def _obey(signals: AsyncIterator[int], workers: "Workers", events: Events, read: Callable[[], Settings]) -> None:
+async def _obey(
+    signals: AsyncIterator[int],
+    workers: "Workers",
+    events: Events,
+    manager: ServiceManager,
+    read: Callable[[], Settings],
+) -> None:
     """Do what the signals say."""
     async for number in signals:
         if number == signal.SIGHUP:
-            try:
-                workers.reload(read())
-            except ConfigurationError as error:
-                events.log("error", "reload_refused", problem=str(error))
+            async with manager.reloading():
+                try:
+                    workers.reload(read())
+                except ConfigurationError as error:
+                    events.log("error", "reload_refused", problem=str(error))
         elif workers.draining:
             events.log("warning", "stopping_at_once")
             workers.stop()
         else:
+            await manager.tell_stopping(workers.drain_s)
             workers.drain()
+
+
+async def _report(workers: "Workers", manager: ServiceManager) -> None:
+    """Tell the service manager that the workers serve, and from then on that all of them live."""
+    await workers.serving.wait()
+    await manager.tell(READY=1, STATUS=workers.status())
+    await manager.beat(workers.answer, workers.status)
 
 
 @contextmanager
@@ -85,16 +113,27 @@ class Workers:
     """All workers of a node. `addresses` are those held for its listeners."""
 
     def __init__(
-        self, settings: Settings, addresses: dict[str, Address], events: Events, *, command: WorkerCommand, level: str
+        self,
+        settings: Settings,
+        addresses: dict[str, Address],
+        events: Events,
+        *,
+        command: WorkerCommand,
+        level: str,
+        figures: Callable[[], Snapshot] = lambda: NOTHING,
     ) -> None:
         self.draining = False
+        self.serving = trio.Event()
         self._settings = settings
         self._addresses = addresses
         self._events = events
         self._workers = [
-            WorkerProcess(number, command(number), share_of(settings, number, addresses), level, events)
+            WorkerProcess(
+                number, command(number), share_of(settings, number, addresses), level, events, on_ask=self._ask
+            )
             for number in range(1, settings.node.workers + 1)
         ]
+        self._figures = NodeFigures(self._workers, figures)
         self._starting = trio.CancelScope()
         self._drained = trio.Event()
         self._patience = trio.CancelScope()
@@ -102,6 +141,7 @@ class Workers:
     async def run(self) -> None:
         """Run them until `drain` is through. Raises what keeps one of the first from serving."""
         async with open_branch("workers", events=self._events, clock=Clock()) as branch:
+            await branch.start("figures", self._figures.run)
             with self._starting:
                 await self._start(branch)
             await self._drained.wait()
@@ -111,12 +151,16 @@ class Workers:
                 worker.kill()
             await self._wait_ended()
 
+    @property
+    def drain_s(self) -> float:
+        """Over how many seconds their clients leave."""
+        return self._settings.node.drain_s
+
     def drain(self) -> None:
         """Let all drain at the same time. Those that do not serve yet end at once."""
-        drain_s = self._settings.node.drain_s
-        self._events.log("info", "draining", window_s=drain_s)
+        self._events.log("info", "draining", window_s=self.drain_s)
         self.draining = True
-        self._patience.deadline = trio.current_time() + drain_s + MARGIN_S
+        self._patience.deadline = trio.current_time() + self.drain_s + MARGIN_S
         for worker in self._workers:
             worker.drain()
         self._starting.cancel()
@@ -137,9 +181,21 @@ class Workers:
             worker.reload(share_of(self._settings, worker.number, self._addresses))
         self._events.log("info", "reloaded", needs_restart=fixed)
 
+    async def answer(self) -> None:
+        """Wait until every worker that serves has shown that it is alive: one that hangs keeps us waiting."""
+        for answered in [worker.ask() for worker in self._workers]:
+            await answered.wait()
+
+    def status(self) -> str:
+        """Tell, in words, what they do."""
+        return f"{'draining' if self.draining else 'serving'}, workers: {len(self._workers)}"
+
     def problems(self) -> list[str]:
         """Tell, in words, what was wrong with the end of each."""
         return [worker.problem for worker in self._workers if worker.problem]
+
+    def _ask(self, asker: WorkerProcess) -> None:
+        self._figures.ask(asker)
 
     async def _start(self, branch: Branch) -> None:
         """Start the first alone: what keeps it from serving would keep all, and is to be told once."""
@@ -151,6 +207,7 @@ class Workers:
         node = self._settings.node
         addresses = {name: str(address) for name, address in self._addresses.items()}
         self._events.log("info", "serving", node=node.name, workers=node.workers, **addresses)
+        self.serving.set()
 
     async def _wait_ended(self) -> None:
         for worker in self._workers:

@@ -2,14 +2,32 @@
 
 import pickle
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
-from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Report, Start, Stop
+from notifyd.cli.workers.channel import (
+    Alive,
+    AllFigures,
+    AskFigures,
+    Channel,
+    Drain,
+    Failed,
+    Figures,
+    Order,
+    Probe,
+    Reload,
+    Report,
+    Serving,
+    Start,
+    Stop,
+    TellFigures,
+)
+from notifyd.cli.workers.figures import WorkerFigures
 from notifyd.errors import NotifydError
 from notifyd.events import Events
 from notifyd.settings import Settings
+from notifyd.telemetry.snapshot import Snapshot
 
 STOP_S = 10.0
 """What a worker that was told to end at once gets before it is killed: its clients' last bytes may take 5 s of it."""
@@ -28,11 +46,23 @@ class WorkerFailed(NotifydError):
 class WorkerProcess:
     """The process of one worker, and the next one where it died. `command` starts it with the channel as its stdin.
 
-    `problem` tells, once the worker `ended`, what did not go well with its end.
+    `problem` tells, once the worker `ended`, what did not go well with its end. `on_ask` is called when it was asked
+    for the figures of the node; `tell_all` answers it.
     """
 
-    def __init__(self, number: int, command: Sequence[str], settings: Settings, level: str, events: Events) -> None:
+    def __init__(
+        self,
+        number: int,
+        command: Sequence[str],
+        settings: Settings,
+        level: str,
+        events: Events,
+        *,
+        on_ask: Callable[["WorkerProcess"], None],
+    ) -> None:
         self.number = number
+        self.figures = WorkerFigures()
+        self._on_ask = on_ask
         self.ended = trio.Event()
         self.problem: str | None = None
         self._command = command
@@ -44,6 +74,8 @@ class WorkerProcess:
         self._process: trio.Process | None = None
         self._runs = False
         self._served = False
+        self._answered = trio.Event()
+        self._converses = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the process and watch it. Raises WorkerFailed when it ends before it is told to.
@@ -66,6 +98,15 @@ class WorkerProcess:
         self._settings = settings
         self._tell(Reload(pickle.dumps(settings)))
 
+    def ask(self) -> trio.Event:
+        """Probe the process if it is alive; return the event of its answer, or of its end; past where none serves."""
+        self._answered = trio.Event()
+        if self._runs and self._served:
+            self._tell(Probe())
+        else:
+            self._answered.set()
+        return self._answered
+
     def drain(self) -> None:
         """Let the process drain and end; none replaces it."""
         self._draining.set()
@@ -76,6 +117,16 @@ class WorkerProcess:
     def stop(self) -> None:
         """Let the process end at once."""
         self._tell(Stop())
+
+    async def ask_figures(self) -> bool:
+        """Have the worker tell its `figures`; False where it does not, or does not serve."""
+        if self._converses and self.figures.ask():
+            self._tell(TellFigures())
+        return await self.figures.wait() and self._converses
+
+    def tell_all(self, figures: Snapshot) -> None:
+        """Tell the worker what it was asked: the figures of all."""
+        self._tell(AllFigures(figures))
 
     def kill(self) -> None:
         """End the process, which would not end by itself."""
@@ -108,7 +159,10 @@ class WorkerProcess:
             try:
                 problem = await self._converse(channel, task_status)
             finally:
+                self._converses = False
+                self.figures.forget_process()
                 await _end(process, channel)
+                self._answered.set()
         await self._judge(process.returncode or 0, problem)
 
     async def _converse(self, channel: Channel[Report], task_status: trio.TaskStatus[None]) -> str | None:
@@ -117,11 +171,18 @@ class WorkerProcess:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._give_orders, channel)
             async for report in channel:
-                if isinstance(report, Failed):
-                    problem = report.problem
-                elif not self._served:
-                    self._note_serving()
-                    task_status.started()
+                match report:
+                    case Failed():
+                        problem = report.problem
+                    case Serving():
+                        self._note_serving()
+                        task_status.started()
+                    case Alive():
+                        self._answered.set()
+                    case Figures():
+                        self.figures.tell(report.figures)
+                    case AskFigures():
+                        self._on_ask(self)
             nursery.cancel_scope.cancel()
         return problem
 
@@ -131,7 +192,7 @@ class WorkerProcess:
             await channel.send(order)
 
     def _note_serving(self) -> None:
-        self._served = True
+        self._served = self._converses = True
         process = self._process.pid if self._process else None
         self._events.log("info", "worker_serving", worker=self.number, node=self._settings.node.name, process=process)
 

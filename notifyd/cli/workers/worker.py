@@ -2,16 +2,38 @@
 
 import pickle
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import trio
 
-from notifyd.cli.workers.channel import Channel, Drain, Failed, Order, Reload, Serving, Start, Stop, parents_stream
+from notifyd.cli.workers.channel import (
+    Alive,
+    AllFigures,
+    AskFigures,
+    Channel,
+    Drain,
+    Failed,
+    Figures,
+    Order,
+    Probe,
+    Reload,
+    Serving,
+    Start,
+    Stop,
+    TellFigures,
+    parents_stream,
+)
 from notifyd.errors import ConfigurationError, NotifydError, first_of
 from notifyd.node import Node, open_node
-from notifyd.settings import Settings
+from notifyd.settings import LogFormat, Settings
 from notifyd.telemetry import Telemetry
+from notifyd.telemetry.exposition import write_exposition
+from notifyd.telemetry.snapshot import NOTHING, Snapshot
+from protocol.errors import ErrorCode, RequestError
+
+FIGURES_S = 2.0
+"""What the parent gets to ask all workers: four times what it gives to each of them."""
 
 _ENDED_WELL = 0
 _FAILED = 1
@@ -48,8 +70,11 @@ class Worker:
     def __init__(self, channel: Channel[Order], start: Start) -> None:
         self._channel = channel
         self._settings: Settings = pickle.loads(start.settings)
-        self._telemetry = WorkerTelemetry(start.level, self._settings.node.name)
+        settings = self._settings
+        self._telemetry = WorkerTelemetry(start.level, settings.log.format, settings.node.name, self._ask_figures)
         self._node: Node | None = None
+        self._figures = NOTHING
+        self._told = trio.Event()
 
     async def run(self) -> None:
         """Serve until told to end. Raises what keeps the node from serving."""
@@ -72,14 +97,23 @@ class Worker:
 
     async def _obey_parent(self) -> None:
         async for order in self._channel:
-            if isinstance(order, Reload):
-                self._settings = pickle.loads(order.settings)
-                if self._node is not None:
-                    self._reload(self._node)
-            elif isinstance(order, Drain):
-                self._drain()
-            elif isinstance(order, Stop):
-                self._stop()
+            match order:
+                case Reload():
+                    self._settings = pickle.loads(order.settings)
+                    if self._node is not None:
+                        self._reload(self._node)
+                case Probe():
+                    await self._channel.send(Alive())
+                case Drain():
+                    self._drain()
+                case Stop():
+                    self._stop()
+                case TellFigures():
+                    await self._channel.send(Figures(self._telemetry.snapshot()))
+                case AllFigures():
+                    self._figures = order.figures
+                    self._told.set()
+                    self._told = trio.Event()
         self._telemetry.log("warning", "parent_gone")
         self._stop()
 
@@ -87,6 +121,19 @@ class Worker:
         async for number in signals:
             if number != signal.SIGHUP:  # settings come from the parent
                 self._drain()
+
+    async def _ask_figures(self) -> Snapshot:
+        """Have the parent ask all workers. Raises RequestError 503 where it does not answer.
+
+        A part of the figures would be worse than none: counters that run backwards look like a restart.
+        """
+        told = self._told
+        self._nursery.start_soon(self._channel.send, AskFigures())  # not cut short where whoever asks goes away
+        with trio.move_on_after(FIGURES_S) as patience:
+            await told.wait()
+        if patience.cancelled_caught:
+            raise RequestError(ErrorCode.UNAVAILABLE, "the other workers of this node could not be asked")
+        return self._figures
 
     def _reload(self, node: Node) -> None:
         try:
@@ -111,11 +158,19 @@ class Worker:
 
 
 class WorkerTelemetry(Telemetry):
-    """Telemetry whose log lines say which worker wrote them: all write to the same place."""
+    """Telemetry whose log lines say which worker wrote them, and whose metrics are those of all workers.
 
-    def __init__(self, level: str, node: str) -> None:
-        super().__init__(level)
+    `ask_figures` returns these, or raises RequestError.
+    """
+
+    def __init__(self, level: str, form: LogFormat, node: str, ask_figures: Callable[[], Awaitable[Snapshot]]) -> None:
+        super().__init__(level, form=form)
         self._node = node
+        self._ask_figures = ask_figures
+
+    async def scrape(self) -> bytes:
+        """Write the metrics of the node: of all of its workers."""
+        return write_exposition(await self._ask_figures())
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one structured line; `level` is debug, info, warning or error."""

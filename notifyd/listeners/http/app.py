@@ -5,6 +5,7 @@ Source: spec/http.md.
 
 import math
 import traceback
+from http import HTTPStatus
 
 import trio
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from notifyd.clock import Clock
 from notifyd.events import Events
 from notifyd.listeners.http.answers import refused, request_refused, router_refused
 from notifyd.listeners.http.backend import Backend
+from notifyd.listeners.http.client_script import CLIENT_SCRIPT, ClientScript
 from notifyd.listeners.http.guard import AccessRules, Guard
 from notifyd.listeners.http.inspection import Inspection
 from notifyd.listeners.http.page import PageFiles
@@ -58,6 +60,7 @@ def _routes(look: Inspection, publishing: Publishing, revoking: Revoking, page: 
         Route("/page.js", page.script),
         Route("/page.css", page.style),
         Route("/page.json", page.facts),
+        Route(CLIENT_SCRIPT, ClientScript().script),
         Route("/health", look.health),
         Route("/ready", look.ready),
         Route("/metrics", look.metrics),
@@ -97,7 +100,10 @@ class Answering:
             try:
                 await self._app(scope, receive, begin)
             except Exception as failure:
-                await (refused(failure) or self._failed(failure))(scope, receive, begin)
+                answer = refused(failure) or self._failed(failure)
+                if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                    self._events.count("permission_refusals", operation="http")
+                await answer(scope, receive, begin)
         if patience.cancelled_caught:
             late = RequestError(ErrorCode.TIMEOUT, f"the node did not answer within {ANSWER_S:g} seconds")
             await request_refused(late)(scope, receive, send)

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class Publication(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message that a backend service wants delivered."""
+    """One message that a backend service wants delivered. `trace` is one (protocol.trace) where it is not None."""
 
     topic: str
     data: Any
     key: Key | None = None
+    trace: str | None = None
 
 
 class TopicInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -96,5 +97,5 @@ class Backend(Protocol):
     def tree(self) -> "TreeNode":
         """Take a picture of the supervision tree."""
 
-    def metrics(self) -> bytes:
-        """Write all metrics in Prometheus' text format, version 0.0.4."""
+    async def metrics(self) -> bytes:
+        """Write all metrics in Prometheus' text format, version 0.0.4: those of every worker of the node."""

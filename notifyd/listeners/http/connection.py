@@ -214,7 +214,8 @@ class HttpConnection:
 
     def _new_protocol(self, tasks: TaskGroup) -> Http1:
         server, state = self._server, ConnectionState({})
-        return Http1(server.app, server.config, server.context, tasks, state, False, None, None, self._send)
+        client = (self._stream.peer, 0)  # the port stands in the text
+        return Http1(server.app, server.config, server.context, tasks, state, False, client, None, self._send)
 
     async def _read(self) -> None:
         try:

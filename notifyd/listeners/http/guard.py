@@ -1,8 +1,9 @@
 """Who may ask: API keys, and where none are needed, no stranger's web page.
 
 Without API keys the listener serves its own machine only, but a browser on that machine also runs other sites' pages.
-Two things keep those out: the `Host` must name this machine (a page of `evil.example` that had its name point to
-127.0.0.1 still says `evil.example`), and a browser's request must come from our own page.
+Two things keep these out: the `Host` must name this machine (a page of `evil.example` that had its name point to
+127.0.0.1 still says `evil.example`), and a browser's request must come from our own page. A third thing keeps out
+strangers whom a proxy on this machine would bring in: what shows signs of having been forwarded is refused.
 
 Source: spec/http.md, "Access"; https://www.w3.org/TR/fetch-metadata/.
 """
@@ -15,21 +16,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from notifyd.auth.api_keys import ApiKeys
 from notifyd.listeners.http.answers import Refusal
-from notifyd.settings import Address
+from notifyd.policy.forwarding import is_local
+from notifyd.settings import Address, Network
 
 PROBES = frozenset({"/health", "/ready"})
 """Asked by machines that hold no key and call this one by any name."""
 
-PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json"})
+PAGE = frozenset({"/", "/page.js", "/page.css", "/page.json", "/notifyd.js"})
 """Shown to everybody: the page holds nothing but itself, and asks for what it needs."""
 
 
 @dataclass(slots=True)
 class AccessRules:
-    """Who may ask. The keys may be replaced while the listener serves; without any only a `loopback` one answers."""
+    """Who may ask. The keys may be replaced while the listener serves; without any only a `loopback` one answers.
+
+    `trusted_proxies` are those whose word about their client is believed.
+    """
 
     api_keys: ApiKeys
     loopback: bool
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class Guard:
@@ -42,16 +48,28 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge one request."""
         if scope["path"] not in PROBES:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope["path"], Headers(scope=scope), scope["client"][0])
         await self._app(scope, receive, send)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, path: str, headers: Headers, peer: str) -> None:
         if self._access.loopback and not self._access.api_keys:
             _check_host(headers)
             if path not in PAGE:
+                self._check_client(headers, peer)
                 _check_site(headers)
         elif path not in PAGE:
             self._check_key(headers)
+
+    def _check_client(self, headers: Headers, peer: str) -> None:
+        """Raise Refusal 403 for what a proxy passes on, unless a trusted one says that its client is on this machine.
+
+        A proxy on this machine would let strangers in: what it asks for comes from loopback, and its `Host` is often
+        made to fit.
+        """
+        forwarded_for = headers.getlist("x-forwarded-for")
+        if not is_local(peer, headers.keys(), forwarded_for, self._access.trusted_proxies):
+            message = "this listener serves its own machine only, and a proxy passed this on; set api_keys in [auth]"
+            raise Refusal(HTTPStatus.FORBIDDEN, message, reason="forwarded")
 
     def _check_key(self, headers: Headers) -> None:
         """Raise Refusal 401 without a configured key: the same answer whatever was wrong with the one presented."""

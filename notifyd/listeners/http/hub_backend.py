@@ -13,11 +13,12 @@ from notifyd.hub.delivery import to_history_reply
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
 from notifyd.model import SessionId
 from notifyd.supervision import TreeNode
+from notifyd.tracing import Step
 from protocol.errors import ErrorCode, RequestError
 from protocol.framing import Encoding
 from protocol.messages import NO_REQUEST_ID, HistoryReply, Member
 from protocol.position import Position
-from protocol.topics import Pattern
+from protocol.topics import Pattern, is_reserved
 
 
 class HubBackend:
@@ -28,18 +29,21 @@ class HubBackend:
         context: Context,
         *,
         tree: Callable[[], TreeNode],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         problems: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._context = context
         self._hub = context.hub
         self.tree = tree
-        self.metrics = metrics
+        self._metrics = metrics
         self._problems = problems
 
     async def publish(self, publication: Publication) -> Accepted:
         """Accept one message."""
-        published = await self._hub.publish(publication.topic, publication.data, key=publication.key)
+        topic, data, key = publication.topic, publication.data, publication.key
+        with self._hub.tracer.begin(Step.ACCEPT, topic, publication.trace) as step:
+            step.tell(transport="http")
+            published = await self._hub.publish(topic, data, key=key, trace=step.trace)
         self._context.events.count("messages_published", transport="http")
         return published
 
@@ -56,10 +60,10 @@ class HubBackend:
         return results
 
     async def topics(self, pattern: Pattern | None, limit: int) -> tuple[list[TopicInfo], bool]:
-        """List topics by name."""
+        """List topics by name, without those of the server (`$…`)."""
         here = self._hub.registry.topics
         known = await self._hub.broker.topics()
-        names = sorted({*known, *here})
+        names = sorted(name for name in {*known, *here} if not is_reserved(name))
         matching = [name for name in names if pattern is None or pattern.matches(name)]
         listed = []
         for name in matching[:limit]:
@@ -74,11 +78,17 @@ class HubBackend:
     async def history(self, topic: str, since: Position | Literal["earliest"], limit: int) -> HistoryReply:
         """Read kept messages."""
         page = await self._hub.history(topic, since, limit)
-        return to_history_reply(NO_REQUEST_ID, topic, page, Encoding.JSON)
+        return to_history_reply(
+            NO_REQUEST_ID, topic, page, Encoding.JSON, policy=self._context.settings.policy_for(topic)
+        )
 
     async def presence(self, topic: str) -> list[Member]:
         """Tell who is subscribed."""
         return await self._hub.presence(topic)
+
+    async def metrics(self) -> bytes:
+        """Write all metrics of the node."""
+        return await self._metrics()
 
     async def readiness(self) -> list[str]:
         """Tell what keeps the node from serving."""
@@ -91,7 +101,7 @@ class HubBackend:
             for connection in self._context.connections
             if connection.subscriber is not None and user in (None, connection.subscriber.user)
         )
-        listed = [_describe(connection) for connection in islice(matching, limit + 1)]
+        listed = [describe_connection(connection) for connection in islice(matching, limit + 1)]
         return listed[:limit], len(listed) > limit
 
     async def disconnect(self, session: str) -> bool:
@@ -108,7 +118,8 @@ class HubBackend:
         return self._hub.revocations.in_force(self._context.clock.unix_s())
 
 
-def _describe(connection: Connection) -> ConnectionInfo:
+def describe_connection(connection: Connection) -> ConnectionInfo:
+    """Describe a connected client, as `GET /v1/connections` does."""
     subscriber = connection.subscriber
     assert subscriber is not None
     liveness = connection.watch.liveness

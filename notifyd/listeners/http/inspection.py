@@ -135,4 +135,4 @@ class Inspection:
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002  an endpoint's signature
         """Answer `GET /metrics`."""
-        return Response(self._backend.metrics(), headers={**COMMON_HEADERS, "content-type": METRICS_TYPE})
+        return Response(await self._backend.metrics(), headers={**COMMON_HEADERS, "content-type": METRICS_TYPE})

@@ -22,7 +22,7 @@ from notifyd.listeners.http.backend import Backend
 from notifyd.listeners.http.connection import HttpConnection, HttpLimits, Server, ServerConfig
 from notifyd.listeners.http.guard import AccessRules
 from notifyd.policy.admission import Admission
-from notifyd.settings import Address
+from notifyd.settings import Address, Network
 from notifyd.transport.request_head import response
 from notifyd.transport.stream import SocketStream
 
@@ -51,11 +51,12 @@ class HttpListener:
         *,
         payload_limit_bytes: int,
         websocket_url: str | None = None,
+        trusted_proxies: tuple[Network, ...] = (),
         limits: HttpLimits | None = None,
         reuse_port: bool = False,
     ) -> None:
         limits = limits or HttpLimits()
-        self._access = AccessRules(api_keys, address.is_loopback)
+        self._access = AccessRules(api_keys, address.is_loopback, trusted_proxies)
         self._compose = partial(build_app, backend, access=self._access, websocket_url=websocket_url, events=events)
         app = _wrap(self._compose(payload_limit_bytes=payload_limit_bytes))
         self._server = Server(app, ServerConfig(events), WorkerContext(None), limits)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ from notifyd.listeners.http.parameters import NoQuery, bad_request, read_query
 from protocol.data import check_data
 from protocol.errors import ErrorCode, RequestError
 from protocol.topics import check_topic, is_reserved
+from protocol.trace import read_trace
 
 MAX_BATCH_ITEMS = 1000
 """A batch is one turn of the event loop; larger ones would keep everybody else waiting."""
@@ -50,26 +52,27 @@ class Publishing:
     async def publish(self, request: Request) -> Response:
         """Answer `POST /v1/publish`."""
         read_query(request, NoQuery)
+        trace = _trace_of(request)
         body = (await read_json_body(request, BODY_PAYLOADS * self._payload_limit_bytes)).strip(_JSON_SPACE)
         if body.startswith(b"["):
-            return json_answer(await self._publish_batch(_read_items(body)))
-        publication = self._read_publication(body)
+            return json_answer(await self._publish_batch(_read_items(body), trace))
+        publication = self._read_publication(body, trace)
         return json_answer(_answer(publication, await self._backend.publish(publication)))
 
-    async def _publish_batch(self, items: Sequence[Raw]) -> list[PublishAnswer | ErrorBody]:
-        read = [self._judge(item) for item in items]
+    async def _publish_batch(self, items: Sequence[Raw], trace: str | None) -> list[PublishAnswer | ErrorBody]:
+        read = [self._judge(item, trace) for item in items]
         publications = [item for item in read if isinstance(item, Publication)]
         results = iter(await self._backend.publish_batch(publications) if publications else ())
         return [error_body(item) if isinstance(item, RequestError) else _item(item, next(results)) for item in read]
 
-    def _judge(self, item: Raw) -> Publication | RequestError:
+    def _judge(self, item: Raw, trace: str | None) -> Publication | RequestError:
         try:
-            return self._read_publication(bytes(item))
+            return self._read_publication(bytes(item), trace)
         except RequestError as refusal:
             return refusal
 
-    def _read_publication(self, text: bytes) -> Publication:
-        """Read and check one message. Raises RequestError 400, 403 or 413."""
+    def _read_publication(self, text: bytes, trace: str | None) -> Publication:
+        """Read and check one message; its own trace goes before the request's. Raises RequestError 400, 403 or 413."""
         if len(text) > self._payload_limit_bytes:
             message = f"the message has {len(text)} bytes; {self._payload_limit_bytes} are allowed"
             raise RequestError(ErrorCode.TOO_LARGE, message)
@@ -81,7 +84,14 @@ class Publishing:
         if is_reserved(publication.topic):
             raise RequestError(ErrorCode.FORBIDDEN, f"topic {publication.topic!r} is reserved for the server")
         check_data(publication.data)
-        return publication
+        own = None if publication.trace is None else read_trace(publication.trace)
+        return publication if publication.trace == (own or trace) else replace(publication, trace=own or trace)
+
+
+def _trace_of(request: Request) -> str | None:
+    """Read the header; one that is no traceparent, or stands there twice, is as if it were not there."""
+    given = request.headers.getlist("traceparent")
+    return read_trace(given[0]) if len(given) == 1 else None
 
 
 def _read_items(body: bytes) -> Sequence[Raw]:

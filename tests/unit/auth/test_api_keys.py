@@ -11,6 +11,10 @@ def test_it_holds_exactly_its_keys(keys: list[str], other: str) -> None:
     assert all(held.holds(key) for key in keys)
     assert held.holds(other) is (other in keys)
     assert bool(held) is bool(keys)
+    digests = {held.find(key) for key in keys}
+    assert len(digests) == len(set(keys))
+    assert all(digest is not None and held.holds_digest(digest) for digest in digests)
+    assert (held.find(other) in digests) is (other in keys)
 
 
 def test_nothing_presented_is_nothing_held() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,8 +41,20 @@ def test_the_anonymous_may_nothing_a_token_is_needed_for(topic: str) -> None:
 def test_reserved_topics_are_the_servers() -> None:
     everything = Identity("root", subscribe=(Pattern("**"),), publish=(Pattern("**"), Pattern("$node:*")))
     named = Identity("root", subscribe=(Pattern("$node:*"),))
-    assert not may_subscribe(everything, "$node:1", Access.TOKEN)
-    assert may_subscribe(named, "$node:1", Access.TOKEN)
-    assert not may_subscribe(named, "$node:1", Access.ANYONE)
-    assert not may_subscribe(named, "$other:1", Access.TOKEN)
-    assert not may_publish(everything, "$node:1", Access.TOKEN)
+    for identity in (everything, named, ANONYMOUS):
+        assert not any(may_subscribe(identity, "$node:1", access) for access in Access)
+        assert not any(may_publish(identity, "$node:1", access) for access in Access)
+
+
+@given(TOPICS, st.sampled_from(Access))
+def test_an_api_key_allows_all_but_to_speak_for_the_server(topic: str, access: Access) -> None:
+    operator = Identity("$operator", operator=True, api_key=b"digest")
+    assert may_subscribe(operator, topic, access)
+    assert may_publish(operator, topic, access) is not topic.startswith("$")
+
+
+@given(st.sampled_from([ANN, ANONYMOUS]), TOPICS, st.sampled_from(Access))
+def test_an_operator_without_a_key_may_watch_the_server_besides(identity: Identity, topic: str, access: Access) -> None:
+    operator = replace(identity, operator=True)
+    assert may_subscribe(operator, topic, access) is (topic.startswith("$") or may_subscribe(identity, topic, access))
+    assert may_publish(operator, topic, access) is may_publish(identity, topic, access)

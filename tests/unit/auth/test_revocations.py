@@ -47,6 +47,8 @@ def identity(user: str = "ann", token_id: str | None = None, issued_s: float | N
         (of_user("Ann"), identity("ann"), False),
         (of_user(""), ANONYMOUS, False),
         (of_token(""), ANONYMOUS, False),
+        (of_user(), Identity("ann", operator=True), True),
+        (of_user("$operator"), Identity("$operator", operator=True, api_key=b"digest"), False),
         (Revocation(until_s=UNTIL_S), ANONYMOUS, False),
     ],
 )

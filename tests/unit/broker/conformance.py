@@ -6,7 +6,7 @@ chooses short times to live and waits. Where the servers of a kind are stands in
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +69,7 @@ class Received:
     lost: list[Loss] = field(default_factory=list)
     changes: list[Joined | Left] = field(default_factory=list)
     revoked: list[Revocation] = field(default_factory=list)
+    watched: list[list[str]] = field(default_factory=list)
     sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
     ended: list[SessionId] = field(default_factory=list)
 
@@ -96,6 +97,9 @@ class Received:
 
     def missed_takeovers(self) -> None:
         """Do nothing: no session is saved here by itself."""
+
+    def watched_elsewhere(self, topics: Collection[str]) -> None:
+        self.watched.append(list(topics))
 
     def revoke_here(self, revocation: Revocation) -> None:
         self.revoked.append(revocation)

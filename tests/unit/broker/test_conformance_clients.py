@@ -135,6 +135,14 @@ async def test_a_revocation_holds_here_at_once(trial: Trial) -> None:
     assert set(trial.got.revoked) == {revocation}  # more than once where the broker is asked again at the same time
 
 
+async def test_what_is_watched_here_is_news_to_others_alone(trial: Trial) -> None:
+    await trial.subscribe("a:b")
+    await trial.broker.tell_watched(["$sys:tree"])
+    await trial.publish("a:b", 1)
+    await trial.delivered_all()
+    assert trial.got.watched == []
+
+
 async def test_a_session_that_no_other_node_has_is_not_ended(trial: Trial) -> None:
     assert await trial.broker.end_session(SessionId("s1")) is False
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from notifyd.broker.base import Accepted, Retention
@@ -10,6 +11,7 @@ from protocol.position import Position
 from tests.unit.broker.conformance import Trial, data_of
 
 NO_HISTORY = Retention(0, 0.0)
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 # --- publish ---------------------------------------------------------------------------------------------------------
@@ -39,6 +41,19 @@ async def test_a_subscribed_topic_is_delivered_as_published(trial: Trial) -> Non
     assert (notification.sender, notification.origin) == ("ann", "s1")
     assert notification.position == answer.position
     assert notification.time_ms > 1_700_000_000_000
+
+
+@pytest.mark.parametrize("history", [0, 1000], ids=["without history", "with history"])
+async def test_a_trace_comes_with_its_message_and_a_known_key_keeps_the_first(trial: Trial, history: int) -> None:
+    await trial.subscribe("a:b", history)
+    for number, trace in enumerate([TRACE, TRACE.replace("4bf9", "5bf9")]):
+        answer = await trial.broker.publish("a:b", number, trial.keep(history), key="k", trace=trace)
+        assert answer.repeated is bool(number)
+    await trial.broker.publish("a:b", 2, trial.keep(history))
+    await trial.delivered_all()
+    assert [(message.data, message.trace) for message in trial.delivered] == [(0, TRACE), (2, None)]
+    page = await trial.read("a:b", history=history)
+    assert [message.trace for message in page.messages] == ([TRACE, None] if history else [])
 
 
 async def test_a_topic_without_history_is_delivered_without_position(trial: Trial) -> None:
@@ -213,7 +228,8 @@ async def test_history_returns_what_was_delivered(trial: Trial) -> None:
     await trial.broker.publish("a:b", [1], trial.keep(), sender="ann", origin=SessionId("s1"))
     await trial.broker.publish("a:b", [2], trial.keep())
     await trial.delivered_all()
-    assert list((await trial.read("a:b")).messages) == trial.delivered
+    delivered = [msgspec.structs.replace(one, received_s=None) for one in trial.delivered]  # when, no history keeps
+    assert list((await trial.read("a:b")).messages) == delivered
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +38,28 @@ def test_a_good_file_is_summed_up(run: Run) -> None:
         ),
         "",
     )
+
+
+def test_a_collector_is_tried(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        place = f"127.0.0.1:{collector.getsockname()[1]}"
+        write(f'{PORTS}{AUTH}[tracing]\nendpoint = "http://user:s3cr3t@{place}"\nratio = 0.25\n')
+        code, out, _ = run("check")
+    shown = f"http://hidden@{place}"
+    assert code == 0
+    assert f"tracing.endpoint: {shown} gets the traces that publishers sample, and 25% of what has no trace\n" in out
+    assert "warning" not in out
+    code, out, _ = run("check")  # nobody is there any more, and a node serves all the same
+    assert code == 0
+    assert f"warning: notifyd.toml: tracing.endpoint: nobody takes spans at {shown}: Connection refused\n" in out
+
+
+def test_a_collector_needs_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    write(f'{PORTS}{AUTH}[tracing]\nendpoint = "http://127.0.0.1:4318"\n')
+    code, out, err = run("check")
+    assert (code, out) == (1, "")
+    assert err.startswith("notifyd.toml: tracing.endpoint: needs OpenTelemetry: pip install 'notifyd[tracing]' (")
 
 
 def test_no_configuration_at_all(run: Run) -> None:

@@ -3,11 +3,13 @@ import socket
 import pytest
 import typer
 
-from notifyd.cli.publish import position_line
+from notifyd.cli.publish import check_trace, position_line
 from notifyd.cli.subscribe import read_start
 from protocol.messages import Published
 from protocol.position import Position
 from tests.unit.cli.command_line import Run
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def test_what_is_not_json(run: Run) -> None:
@@ -34,6 +36,15 @@ def test_a_server_that_does_not_answer(run: Run, monkeypatch: pytest.MonkeyPatch
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
         told = f"notifyd publish: no answer from {url} within 0.05 s\n"
         assert run("publish", "a", "1", "--url", url) == (1, "", told)
+
+
+def test_what_is_no_trace(run: Run) -> None:
+    told = run("publish", "a", "1", "--trace", "00-4bf9-00f0-01")
+    assert told.code == 2
+    assert "32 hex digits" in told.err
+    assert check_trace(None) is None
+    assert check_trace(TRACE) == TRACE
+    assert check_trace(f"01{TRACE[2:]}-more") == TRACE
 
 
 def test_positions() -> None:

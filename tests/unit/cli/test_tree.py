@@ -9,7 +9,7 @@ import trio
 import typer
 from rich.console import Console
 
-from notifyd.cli.tree import describe_duration, fetch_tree, render, tree
+from notifyd.cli.tree import fetch_tree, render, render_watched, tree
 from notifyd.errors import NotifydError
 from notifyd.supervision import TreeNode
 from protocol.connecting import ConnectionState
@@ -55,6 +55,14 @@ async def test_it_asks_with_the_key_and_prints_json(server: Server, capsys: pyte
     assert msgspec.json.decode(capsys.readouterr().out, type=TreeNode) == TREE
 
 
+def test_a_tree_that_is_old_says_so_above_all() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(render_watched(TREE, "http://n1:7502", "no node\x1b[2J answers"))
+    head, root, *_ = screen.getvalue().splitlines()
+    assert head == " NO ANSWER: no node?[2J answers "
+    assert root.startswith("node unavailable")
+
+
 async def test_it_draws_the_tree(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.answers(msgspec.json.encode(TREE))
     await trio.to_thread.run_sync(tree, server.url)
@@ -73,22 +81,6 @@ def test_states_are_coloured_on_a_terminal() -> None:
     Console(file=screen, width=200, force_terminal=True, color_system="standard").print(render(TREE, NOW_MS))
     assert "\x1b[1;31munavailable" in screen.getvalue()
     assert "\x1b[32mconnected" in screen.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("duration_ms", "told"),
-    [
-        (-5, "0s"),
-        (999, "0s"),
-        (59_999, "59s"),
-        (60_000, "1m 0s"),
-        (3_600_000, "1h 0m"),
-        (90_000_000, "1d 1h"),
-        (864_000_000, "10d 0h"),
-    ],
-)
-def test_durations(duration_ms: int, told: str) -> None:
-    assert describe_duration(duration_ms) == told
 
 
 async def test_nothing_listens() -> None:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.cli.serve import worker_command
+from notifyd.cli.service_manager import ServiceManager
 from notifyd.cli.workers import parent, process
 from notifyd.cli.workers.channel import Channel, ChannelBroken, Drain, Order, Reload, Report, Start, Stop
 from notifyd.cli.workers.parent import Workers, WorkersFailed, reserved, run_workers
@@ -301,7 +302,12 @@ async def run_signalled(started: Parent, events: RecordedEvents, *signals: tuple
     async with trio.open_nursery() as nursery:
         nursery.start_soon(operate)
         await run_workers(
-            settings_with(len(started.behaviours)), events, command=started.command, level="info", read=read
+            settings_with(len(started.behaviours)),
+            events,
+            ServiceManager({}),
+            command=started.command,
+            level="info",
+            read=read,
         )
 
 

@@ -62,11 +62,11 @@ async def test_a_publish_is_repeated_with_its_key_until_it_is_answered(
 async def test_own_keys_and_echo(server: ScriptedServer, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     async def serve() -> None:
         request = await accept_publish(await server.accept_connected())
-        assert (request.key, request.echo) == ("mine", False)
+        assert (request.key, request.echo, request.trace) == ("mine", False, "00-1-2-01")
 
     nursery.start_soon(serve)
     async with server.client() as client:
-        await client.publish("a", [1, {"b": None}], key="mine", echo=False)
+        await client.publish("a", [1, {"b": None}], key="mine", echo=False, trace="00-1-2-01")
 
 
 async def test_a_publish_waits_for_the_first_connection(

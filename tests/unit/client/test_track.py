@@ -222,3 +222,11 @@ def test_whatever_arrives_nothing_comes_twice_and_every_hole_is_named(arrivals: 
             assert position is not None
             stands = position
     assert track.position == stands
+
+
+def test_what_is_read_from_the_history_is_the_message_it_was() -> None:
+    track = begun("latest", subscribed(5))
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    fields = {"topic": "a", "data": 6, "time": 1, "epoch": EPOCH, "offset": 6, "sender": "ada", "trace": trace}
+    page = HistoryReply(id=1, topic="a", messages=[Entry(**fields)], more=False, epoch=EPOCH)
+    assert track.take_page(page) == [Message(**fields)]

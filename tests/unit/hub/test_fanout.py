@@ -8,6 +8,7 @@ from notifyd.hub import delivery as delivery_module
 from notifyd.hub.delivery import Delivery
 from notifyd.model import Notification
 from notifyd.settings import Overflow
+from notifyd.tracing import Step
 from protocol.framing import Form
 from protocol.messages import Joined
 from protocol.position import Position
@@ -36,7 +37,7 @@ async def test_no_step_of_it_is_a_checkpoint() -> None:
         fanout, topic = hub_kit.hub.fanout, hub_kit.hub.registry.topics["a:b"]
         with assert_no_checkpoints():
             fanout.deliver([notification(1), notification(2), notification(None, "nobody:here")])
-            fanout.hand_out(topic, Delivery.of(notification(3), Overflow.GAP))
+            fanout.hand_out(topic, Delivery.of(notification(3), policy("**", overflow="gap")))
             fanout.flush()
 
 
@@ -134,6 +135,38 @@ async def test_an_outbox_that_breaks_while_it_is_filled_harms_no_other() -> None
         assert first.told("a:b") == last.told("a:b") == [1, 2]
         assert broken.outbox.calls.broken == 1
         assert broken.outbox.queued_bytes == 0
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def test_what_has_a_trace_is_encoded_once_too_and_its_steps_are_told() -> None:
+    async with open_hub(policy("a:b", trace=True)) as hub_kit:
+        listening = await crowd(hub_kit, 8)
+        listening[0].sink.room_bytes = 0
+        with (
+            assert_no_checkpoints(),
+            patch.object(delivery_module, "encode", wraps=delivery_module.encode) as encode,
+        ):
+            hub_kit.hub.fanout.deliver([notification(1, trace=TRACE), notification(2), notification(3, trace=TRACE)])
+            assert [record.ended for record in hub_kit.tracer.of(Step.DELIVERY)] == [False, False]
+            hub_kit.hub.fanout.flush()
+        assert encode.call_count == 2 * 3
+        assert [message.get("trace") for message in listening[1].messages] == [TRACE, None, TRACE]
+    assert [record.attributes for record in hub_kit.tracer.of(Step.FAN_OUT)] == [{"connections": 8}] * 2
+    for record in hub_kit.tracer.of(Step.DELIVERY):
+        assert (record.ended, record.attributes) == (True, {"connections": 8, "blocked": 1})
+
+
+async def test_where_nobody_gets_it_there_is_no_delivery() -> None:
+    async with open_hub() as hub_kit:
+        hub_kit.hub.fanout.deliver([notification(1, trace=TRACE)])
+        assert hub_kit.tracer.steps == []
+        (one,) = await crowd(hub_kit, 1)
+        hub_kit.hub.fanout.deliver([notification(1, trace=TRACE, origin=one.subscriber.session)])
+        hub_kit.hub.fanout.flush()
+    (step,) = hub_kit.tracer.steps
+    assert (step.step, step.attributes, step.ended) == (Step.FAN_OUT, {"connections": 0}, True)
 
 
 class TestLate:

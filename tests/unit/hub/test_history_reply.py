@@ -9,6 +9,7 @@ from protocol.codec import MAX_PAYLOAD_BYTES
 from protocol.framing import Encoding
 from protocol.messages import HistoryReply, decode_server_message, encode
 from protocol.position import Position
+from tests.kit.memory_node import policy
 
 
 def _page(data: object, count: int, *, more: bool = False) -> Page:
@@ -17,7 +18,7 @@ def _page(data: object, count: int, *, more: bool = False) -> Page:
 
 
 def _read_back(page: Page, encoding: Encoding) -> tuple[HistoryReply, int]:
-    written = encode(to_history_reply(7, "a", page, encoding), encoding)
+    written = encode(to_history_reply(7, "a", page, encoding, policy=policy("**")), encoding)
     reply = decode_server_message(written, encoding)
     assert isinstance(reply, HistoryReply)
     return reply, len(written)

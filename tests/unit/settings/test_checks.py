@@ -14,10 +14,13 @@ from notifyd.settings import (
     HeartbeatSettings,
     LimitSettings,
     ListenSettings,
+    Network,
     NodeSettings,
+    ProxyProtocol,
     Secret,
     Settings,
     TokenKey,
+    TracingSettings,
     Url,
 )
 from notifyd.settings.checks import check_settings, find_weaknesses
@@ -51,6 +54,9 @@ GOOD: dict[str, Settings] = {
     "port 0 twice": Settings(listen=ListenSettings(websocket=Address("::1", 0), device=Address("::1", 0))),
     "one port of two addresses": Settings(listen=ListenSettings(device=Address("127.0.0.2", 7500))),
     "echo on loopback": Settings(debug=DebugSettings(echo=True)),
+    "a collector": Settings(
+        tracing=TracingSettings(endpoint=Url("https://key:s3@traces.example:4318/otlp"), ratio=1.0)
+    ),
     "origins": Settings(auth=AuthSettings(origins=("https://a", "*", "null"))),
     "resume at the limit": Settings(limits=LimitSettings(connections=ConnectionLimit(limit=5, resume=5))),
 }
@@ -117,6 +123,10 @@ BAD: list[tuple[Settings, str, str]] = [
         "auth.keys[1].kid",
         "a kid names one key",
     ),
+    (Settings(tracing=TracingSettings(endpoint=Url("127.0.0.1:4318"))), "tracing.endpoint", "http://127.0.0.1:4318"),
+    (Settings(tracing=TracingSettings(endpoint=Url("grpc://h:4317"))), "tracing.endpoint", "OTLP over HTTP"),
+    (Settings(tracing=TracingSettings(endpoint=Url("http://:4318"))), "tracing.endpoint", "OTLP over HTTP"),
+    (Settings(tracing=TracingSettings(endpoint=Url("http://h:port"))), "tracing.endpoint", "OTLP over HTTP"),
     (Settings(heartbeat=HeartbeatSettings(minimum_s=0)), "heartbeat.minimum", "above zero"),
     (
         Settings(heartbeat=HeartbeatSettings(interval_s=0.5)),
@@ -143,6 +153,7 @@ def test_what_is_wrong_is_named(settings: Settings, key: str, reason: str) -> No
     assert reason in found[1]
 
 
+EVERYBODY = Network("0.0.0.0/0")
 STRONG = TokenKey(algorithm="HS512", secret=Secret("x" * 64))
 SAFE = Settings(auth=AuthSettings(keys=(STRONG,), api_keys=(Secret("y" * 32),)))
 
@@ -161,6 +172,16 @@ WEAK: list[tuple[Settings, str, str]] = [
         msgspec.structs.replace(changed(api_keys=()), listen=ListenSettings(http=Address("0.0.0.0", 1))),
         "auth.api_keys",
         "the HTTP API refuses everyone",
+    ),
+    (
+        msgspec.structs.replace(SAFE, listen=ListenSettings(trusted_proxies=(Network("10.0.0.1"), Network("::/0")))),
+        "listen.trusted_proxies[1]",
+        "::/0 is everybody",
+    ),
+    (
+        msgspec.structs.replace(SAFE, listen=ListenSettings(proxy_protocol=ProxyProtocol(device=(EVERYBODY,)))),
+        "listen.proxy_protocol.device[0]",
+        "0.0.0.0/0 is everybody",
     ),
     (
         msgspec.structs.replace(SAFE, listen=ListenSettings(device=Address("0.0.0.0", 1))),

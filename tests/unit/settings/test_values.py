@@ -1,6 +1,7 @@
 import base64
 import json
 import math
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from notifyd.settings.values import (
     MAX_DURATION_S,
     MAX_SIZE_BYTES,
     Address,
+    Network,
     Secret,
     Url,
     convert_value,
@@ -237,3 +239,30 @@ def test_text_becomes_its_kind(kind: type, text: str) -> None:
 )
 def test_values_in_errors(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+        ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
+        ("2001:db8::/32", "2001:db8::1", "2001:db9::1"),
+        ("0.0.0.0/0", "1.2.3.4", "::1"),
+    ],
+)
+def test_networks(text: str, inside: str, outside: str) -> None:
+    network = Network(text)
+    assert ip_address(inside) in network
+    assert ip_address(outside) not in network
+    assert network == Network(str(network))
+    assert hash(network) == hash(Network(str(network)))
+    assert network.is_everything == text.endswith("/0")
+    assert convert_value(Network, text) == network
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "example.com", "10.0.0.1/8", "10.0.0.0/-1", "10.0.0", "1.2.3.4:80"])
+def test_not_networks(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a network such as") as refusal:
+        Network(text)
+    assert shown(text) in str(refusal.value)
+    assert ("host bits set" in str(refusal.value)) == (text == "10.0.0.1/8")

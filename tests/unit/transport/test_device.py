@@ -120,4 +120,5 @@ def test_the_cutting_of_a_stream_changes_nothing(parts: list[bytes], cuts: list[
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     whole = trio.run(feed, [data])
     assert trio.run(feed, [data[a:b] for a, b in pairwise(places)]) == whole
-    assert trio.run(feed, [data[place : place + 1] for place in range(len(data))][:200]) == whole or len(data) > 200
+    if len(data) <= 200:
+        assert trio.run(feed, [data[place : place + 1] for place in range(len(data))]) == whole

@@ -107,6 +107,7 @@ BROKER_CALLS: dict[str, Callable[[RedisHub], Awaitable[Any]]] = {
     "end": lambda hub: hub.broker.end_session(SessionId("other")),
     "end unknown": lambda hub: hub.broker.end_session(SessionId("nobody")),
     "revoke": lambda hub: hub.broker.revoke(Revocation(until_s=2e9, token_id="j")),
+    "tell_watched": lambda hub: hub.broker.tell_watched(["$sys:tree"]),
     "problems": lambda hub: hub.broker.problems(),
 }
 

@@ -9,6 +9,7 @@ import trio
 
 from notifyd.broker.base import SessionRecord
 from notifyd.broker.redis import membership, sessions
+from notifyd.hub.watches import TREE_TOPIC
 from notifyd.model import SessionId
 from protocol.errors import CloseCode
 from protocol.messages import Member
@@ -120,3 +121,10 @@ async def test_what_is_known_of_sessions_is_forgotten(
             assert await one.broker.save_session(SessionRecord(name, "ada"), 5.0)
             assert await two.broker.load_session(name, "ada") is not None
         assert len(two.broker._sessions._sessions._claims) < 2 * sessions.CLAIMS_BETWEEN_SWEEPS
+
+
+async def test_another_node_hears_what_is_watched(redis_url: str, redis_prefix: str) -> None:
+    async with pair(redis_url, redis_prefix) as (one, two):
+        await one.broker.tell_watched([TREE_TOPIC, "$sys:other"])
+        await until(lambda: two.hub.watches.watched() == {TREE_TOPIC})
+        assert one.hub.watches.watched() == frozenset()

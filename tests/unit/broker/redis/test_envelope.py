@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 
 
@@ -33,12 +35,13 @@ notifications = st.builds(
     position=st.none() | st.builds(Position, st.text("0123456789abcdef", min_size=12), st.integers(1, 2**53)),
     sender=st.none() | texts,
     origin=st.none() | st.builds(SessionId, texts),
+    trace=st.none() | st.just(TRACE),
 )
 
 
 @given(notifications, texts, st.integers(0, 2**63))
 def test_a_message_arrives_as_it_was_published(message: Notification, node: str, sequence: int) -> None:
-    packed = pack_message(message.data, message.sender, message.origin, node, sequence)
+    packed = pack_message(message.data, message.sender, message.origin, node, sequence, trace=message.trace)
     arrived = read_message("a:b", as_published(packed, message.position, message.time_ms))
     assert arrived == Arrived(message, node, sequence)
     if message.position:
@@ -47,6 +50,21 @@ def test_a_message_arrives_as_it_was_published(message: Notification, node: str,
 
 
 PACKED = pack_message([1, ":"], "ann", None, "n1", 7)
+
+
+def test_a_trace_takes_its_bytes_only_where_there_is_one() -> None:
+    assert len(pack_message(1, None, None, "n1", 7, trace=TRACE)) == len(pack_message(1, None, None, "n1", 7)) + 57
+
+
+@pytest.mark.parametrize("trace", ["", "00-1-2-3", TRACE.upper(), TRACE + "\n", "x" * 100_000])
+def test_what_is_no_trace_does_not_keep_a_message_from_arriving(trace: str) -> None:
+    arrived = read_message("a:b", as_published(pack_message(1, None, None, "n1", 7, trace=trace), None))
+    assert (arrived.notification.data, arrived.notification.trace) == (1, None)
+
+
+def test_what_a_later_version_adds_is_left_out() -> None:
+    later = msgspec.msgpack.encode((1, "ann", None, "n1", 7, TRACE, {"more": True}, 8))
+    assert read_message("a:b", as_published(later, None)).notification.trace == TRACE
 
 
 @pytest.mark.parametrize(
@@ -68,6 +86,7 @@ PACKED = pack_message([1, ":"], "ann", None, "n1", 7)
         b"m::5:\xc1",
         b"m::5:" + b"\x91" * 100_000,
         b"m::5:\x95\xc0\xc0\xc0\xc0\xc0",
+        as_published(msgspec.msgpack.encode((1, None, None, "n1", 7, 8)), None),
         b"me:" + b"9" * 10_000 + b":5:" + PACKED,
     ],
 )

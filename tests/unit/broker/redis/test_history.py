@@ -369,12 +369,14 @@ async def test_keys_of_different_topics_are_independent(shelf: Shelf) -> None:
 
 
 async def test_a_key_is_known_for_its_time_and_repeating_does_not_prolong_it(shelf: Shelf) -> None:
-    brief = Shelf(shelf.server, key_ttl_s=0.3)
+    redis, name = shelf.server.client, NAMES.key("a:b", "k")
+    brief = Shelf(shelf.server, key_ttl_s=60.0)
     await brief.accept("a:b", 1, Retention(9, 60), key="k")
-    for _ in range(3):
-        await trio.sleep(0.05)
-        assert (await brief.accept("a:b", 1, Retention(9, 60), key="k")).repeated
-    await trio.sleep(0.2)
+    assert 50_000 < redis.pttl(name) <= 60_000
+    redis.pexpire(name, 20_000)
+    assert (await brief.accept("a:b", 1, Retention(9, 60), key="k")).repeated
+    assert redis.pttl(name) <= 20_000
+    redis.pexpire(name, 0)
     assert not (await brief.accept("a:b", 1, Retention(9, 60), key="k")).repeated
 
 

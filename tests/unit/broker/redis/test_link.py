@@ -80,6 +80,26 @@ async def test_that_it_is_up_stands_in_the_log(server: ScriptedRedis) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_its_commands_and_its_losses_are_counted(server: ScriptedRedis, autojump_clock: MockClock) -> None:
+    events = RecordedEvents()
+    link = make_link(server.dial, events=events)
+    async with server.running():
+        for life in range(3):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(run_until_lost, link)
+                commands = len(events.observed("redis_command_seconds"))
+                await link.execute("SET", "a", "1")
+                assert len(events.observed("redis_command_seconds")) == commands + 1
+                assert events.counted("redis_reconnects") == life
+                link.drop("a test")
+            assert events.counted("redis_connections_lost") == life + 1
+
+
+async def run_until_lost(link: Link, task_status: trio.TaskStatus[None]) -> None:
+    with contextlib.suppress(LinkLost):
+        await link.run(task_status=task_status)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

@@ -186,3 +186,22 @@ async def test_a_group_counts_as_its_commands(queue: ReplyQueue) -> None:
     assert queue.commands == 10
     with pytest.raises(BrokerUnavailable, match="10 commands of 10"):
         queue.add(Waiter(b"x"))
+
+
+async def test_how_long_commands_took_is_told_once_for_each_write(time: Time, nursery: trio.Nursery) -> None:
+    told: list[tuple[float, int]] = []
+    queue = ReplyQueue("redis", 10, 1000, time, lambda took_s, commands: told.append((took_s, commands)))
+    for time.now_s, name in enumerate(("a", "b", "c"), start=5):
+        nursery.start_soon(ask, queue, name)
+        await wait_all_tasks_blocked()
+        if name != "a":
+            queue.take_unsent()
+    time.now_s = 8
+    receive(queue, b"+OK\r\n")
+    assert told == []
+    time.now_s = 9
+    receive(queue, b"+OK\r\n")
+    assert told == [(4, 2)]
+    time.now_s = 10
+    receive(queue, b"+OK\r\n")
+    assert told == [(4, 2), (3, 1)]

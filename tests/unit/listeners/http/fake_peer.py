@@ -11,7 +11,8 @@ class FakePeer:
     After the last piece it says nothing more, or with `leaves` it ends its side.
     """
 
-    peer = local = ""
+    peer = "127.0.0.1:40000"
+    local = ""
     has_unsent = False
 
     def __init__(self, pieces: list[tuple[float, bytes]], *, takes_bytes: int = 10**9, leaves: bool = False) -> None:

@@ -110,5 +110,5 @@ class NodeStandIn:
         leaf = TreeNode("http", ConnectionState.CONNECTED, 0, 5)
         return TreeNode("node", ConnectionState.CONNECTED, 0, 1, "was away", (leaf,))
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         return b"# TYPE up gauge\nup 1\n"

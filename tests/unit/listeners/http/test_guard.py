@@ -3,12 +3,14 @@
 import pytest
 
 from notifyd.listeners.http.guard import host_name
+from notifyd.policy.forwarding import FORWARDING_HEADERS
+from notifyd.settings import Network
 from tests.http_client import HttpClient
 from tests.unit.listeners.http.conftest import Start
 from tests.unit.listeners.http.node_stand_in import NodeStandIn
 
 CLOSED = ("/v1/topics", "/v1/tree", "/v1/connections", "/metrics", "/nothing", "/v1/config")
-OPEN = ("/health", "/ready", "/", "/page.js", "/page.css", "/page.json")
+OPEN = ("/health", "/ready", "/", "/page.js", "/page.css", "/page.json", "/notifyd.js")
 
 
 async def test_with_keys_everything_but_probes_and_the_page_needs_one(start: Start) -> None:
@@ -115,6 +117,43 @@ async def test_without_keys_other_sites_pages_are_refused(client: HttpClient, ba
             assert (await client.get(path, **headers)).error[:2] == (403, "cross_site"), headers
         assert (await client.get("/", **headers)).status == 200
         assert backend.asked == asked
+
+
+@pytest.mark.parametrize("header", sorted(FORWARDING_HEADERS))
+async def test_without_keys_what_a_proxy_passes_on_is_refused(
+    header: str, client: HttpClient, backend: NodeStandIn
+) -> None:
+    for value in ("127.0.0.1", "for=127.0.0.1", "203.0.113.7", ""):
+        for path in ("/v1/topics", "/metrics", "/nothing"):
+            answer = await client.ask("GET", path, headers=[(header, value)])
+            assert answer.error[:2] == (403, "forwarded")
+            assert "api_keys" in answer.error[2]
+        for path in OPEN:
+            assert (await client.ask("GET", path, headers=[(header, value)])).status == 200
+    assert backend.asked == []
+
+
+async def test_without_keys_a_trusted_proxy_may_ask_for_this_machine(start: Start) -> None:
+    client = await start(trusted_proxies=(Network("127.0.0.1"),))
+    forwarded = [
+        ("127.0.0.1", 200),
+        ("203.0.113.7, 127.0.0.2", 200),
+        ("127.0.0.2, 203.0.113.7", 403),
+        ("203.0.113.7", 403),
+        ("unknown", 403),
+        ("", 403),
+    ]
+    for value, status in forwarded:
+        assert (await client.get("/v1/topics", x_forwarded_for=value)).status == status, value
+    twice = [("x-forwarded-for", "127.0.0.2"), ("x-forwarded-for", "203.0.113.7")]
+    assert (await client.ask("GET", "/v1/topics", headers=twice)).status == 403
+    assert (await client.get("/v1/topics", via="1.1 proxy")).status == 403
+    assert (await client.get("/v1/topics")).status == 200
+
+
+async def test_with_keys_a_proxy_may_ask(start: Start) -> None:
+    client = await start(keys=("k1",), key="k1")
+    assert (await client.get("/v1/topics", x_forwarded_for="203.0.113.7")).status == 200
 
 
 async def test_a_publish_from_a_foreign_page_is_not_published(client: HttpClient, backend: NodeStandIn) -> None:

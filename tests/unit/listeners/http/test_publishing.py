@@ -14,6 +14,9 @@ from tests.recorded_events import RecordedEvents
 from tests.unit.listeners.http.conftest import PAYLOAD_LIMIT_BYTES, Start
 from tests.unit.listeners.http.node_stand_in import NodeStandIn
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER = "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+
 
 def message(topic: str = "chat:room1", data: Any = 1, **fields: Any) -> dict[str, Any]:
     return {"topic": topic, "data": data, **fields}
@@ -24,6 +27,35 @@ async def test_one_message(client: HttpClient, backend: NodeStandIn) -> None:
     assert answer.status == 200
     assert answer.json == {"topic": "chat:room1", "epoch": "e1", "offset": 1}
     assert backend.published == [Publication("chat:room1", {"text": "grüße", "n": [1, None, 2.5]}, "k1")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "own", "taken"),
+    [
+        ([TRACE], None, TRACE),
+        ([TRACE], OTHER, OTHER),
+        ([], OTHER, OTHER),
+        ([TRACE], "nonsense", TRACE),
+        ([f"cc{TRACE[2:]}-later"], None, TRACE),
+        ([TRACE, TRACE], None, None),
+        (["nonsense"], None, None),
+        ([""], "", None),
+    ],
+)
+async def test_a_trace_is_the_headers_or_the_messages_own(
+    headers: list[str], own: str | None, taken: str | None, client: HttpClient, backend: NodeStandIn
+) -> None:
+    fields = {} if own is None else {"trace": own}
+    for body in (message(**fields), [message(**fields), message("other")]):
+        given = [("traceparent", header) for header in headers]
+        answer = await client.ask("POST", "/v1/publish", json.dumps(body).encode(), given)
+        assert answer.status == 200
+    heads = TRACE if taken and headers and headers[0] != "nonsense" else None
+    assert [publication.trace for publication in backend.published] == [taken, taken, heads]
+
+
+async def test_a_trace_that_is_no_text_is_refused(client: HttpClient) -> None:
+    assert (await client.post("/v1/publish", message(trace=7))).error[:2] == (400, "bad_request")
 
 
 async def test_positions_and_scope_stand_only_where_they_are(client: HttpClient, backend: NodeStandIn) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from notifyd.telemetry.counters import COUNTERS, GAUGES
+from notifyd.telemetry.catalogue import COUNTERS, GAUGES, HISTOGRAMS
 from tests.house_rules import read
 
 MODULES = read(Path(__file__).parents[3], "notifyd")
@@ -32,20 +32,30 @@ def calls(method: str, *receivers: str) -> list[tuple[str, str, ast.Call]]:
     ]
 
 
-COUNTED = calls("count", "events", "telemetry", "metrics")
+COUNTED = calls("count", "events", "telemetry", "metrics", "self")
+OBSERVED = calls("observe", "events", "telemetry", "metrics")
 
 
 @pytest.mark.parametrize(("place", "name", "call"), [pytest.param(*found, id=found[0]) for found in COUNTED])
 def test_what_is_counted_is_declared(place: str, name: str, call: ast.Call) -> None:
-    assert name in COUNTERS, f"{place} counts {name!r}: declare it in notifyd/telemetry/counters.py"
+    assert name in COUNTERS, f"{place} counts {name!r}: declare it in notifyd/telemetry/catalogue.py"
     labels = {keyword.arg for keyword in call.keywords} - {"amount", None}
     starred = any(keyword.arg is None for keyword in call.keywords)
     assert starred or labels == set(COUNTERS[name].labels), f"{place}: {name} has the labels {COUNTERS[name].labels}"
 
 
-def test_what_is_declared_is_counted() -> None:
-    assert set(COUNTERS) - {name for _, name, _ in COUNTED} == set()
+@pytest.mark.parametrize(("place", "name", "call"), [pytest.param(*found, id=found[0]) for found in OBSERVED])
+def test_what_is_observed_is_declared(place: str, name: str, call: ast.Call) -> None:
+    assert name in HISTOGRAMS, f"{place} observes {name!r}: declare it in notifyd/telemetry/catalogue.py"
+    labels = {keyword.arg for keyword in call.keywords} - {"times", None}
+    starred = any(keyword.arg is None for keyword in call.keywords)
+    assert starred or labels == set(HISTOGRAMS[name].labels), (
+        f"{place}: {name} has the labels {HISTOGRAMS[name].labels}"
+    )
 
 
-def test_every_gauge_is_shown() -> None:
-    assert set(GAUGES) == {name for _, name, _ in calls("show", "events", "telemetry")}
+def test_what_is_declared_is_counted_observed_or_shown() -> None:
+    shown = {name for _, name, _ in calls("show", "events", "telemetry", "self")}
+    assert shown - set(COUNTERS) == set(GAUGES)
+    assert shown | {name for _, name, _ in COUNTED} >= set(COUNTERS)
+    assert {name for _, name, _ in OBSERVED} == set(HISTOGRAMS)

@@ -1,0 +1,47 @@
+"""The API's own description: it is fresh, and nothing is served that it does not have."""
+
+from pathlib import Path
+
+import pytest
+from starlette.routing import Route
+
+from notifyd.listeners.http import openapi
+from notifyd.listeners.http.app import build_app
+from notifyd.listeners.http.guard import PAGE, AccessRules
+from tests.unit.listeners.http.node_stand_in import NodeStandIn
+
+SPEC = Path(__file__).parents[4] / "spec"
+
+
+def served() -> set[tuple[str, str]]:
+    composed = build_app(
+        NodeStandIn(),
+        access=AccessRules(None, loopback=True),  # type: ignore[arg-type]
+        payload_limit_bytes=1024,
+        websocket_url=None,
+        events=None,  # type: ignore[arg-type]
+    )
+    routes = [route for route in composed.routes if isinstance(route, Route)]  # type: ignore[attr-defined]
+    return {(route.path, method) for route in routes for method in route.methods or () if route.path not in PAGE}
+
+
+def test_the_file_in_spec_is_fresh() -> None:
+    kept = (SPEC / openapi.FILE).read_text(encoding="utf-8")
+    assert kept == openapi.document_text(), "run `python -m notifyd.listeners.http.openapi`"
+
+
+def test_everything_that_is_served_is_described_and_the_other_way_round() -> None:
+    described = {(operation.path, operation.method.upper()) for operation in openapi.OPERATIONS}
+    heads = {(path, "HEAD") for path, method in described if method == "GET"}  # RFC 9110 section 9.3.2: as GET
+    assert served() == described | heads
+
+
+@pytest.mark.parametrize("operation", openapi.OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+def test_each_says_what_it_answers_and_refuses(operation: openapi.Operation) -> None:
+    described = openapi.document()["paths"][operation.path][operation.method]
+    answers = described["responses"]
+    assert str(operation.status.value) in answers
+    assert all(answer["description"] for answer in answers.values())
+    if operation.path not in ("/health", "/ready"):
+        assert {"400", "401", "503", "504"} <= answers.keys()
+    assert ("415" in answers) is (operation.body is not None)
