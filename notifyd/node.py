@@ -14,6 +14,7 @@ from notifyd.auth.api_keys import ApiKeys
 from notifyd.auth.tokens import Verifier
 from notifyd.broker.base import Broker, Receiver
 from notifyd.broker.memory import MemoryBroker
+from notifyd.centre import Centre
 from notifyd.clock import Clock
 from notifyd.connection.context import Context, UserBuckets
 from notifyd.connection.drain import drain
@@ -25,7 +26,7 @@ from notifyd.listeners.accept import ClientListener
 from notifyd.listeners.http.hub_backend import HubBackend
 from notifyd.listeners.http.listener import HttpListener
 from notifyd.policy.admission import Admission
-from notifyd.settings import FIXED_SECTIONS, Address, Settings
+from notifyd.settings import FIXED_SECTIONS, Address, Layers, Settings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry import Telemetry, open_tracer
 from notifyd.telemetry.gauges import show_state
@@ -48,8 +49,10 @@ BROKER_GOODBYE_S = 1.0
 class Node:
     """A running node. Its addresses are the real ones, also where the settings said port 0."""
 
-    def __init__(self, context: Context, root: Branch, telemetry: Telemetry, lag: LoopLag) -> None:
+    def __init__(self, context: Context, layers: Layers, root: Branch, telemetry: Telemetry, lag: LoopLag) -> None:
         self.context = context
+        self.centre = Centre(layers, context.hub.broker, self._take_over, clock=context.clock, events=context.events)
+        context.hub.on_configuration = self.centre.take
         self.telemetry = telemetry
         self.lag = lag
         self.draining = False
@@ -103,10 +106,17 @@ class Node:
         """Wait until `drain` is through, or `stop` was called."""
         await self._drained.wait()
 
-    def reload(self, settings: Settings) -> list[str]:
+    def reload(self, configuration: Settings | Layers) -> list[str]:
         """Take over what can change while the node runs; return the names of changed sections that need a restart.
 
-        Connected clients keep their rates and heartbeats; topics, tokens, origins and limits hold from now on.
+        What the configuration centre says stays on top. Raises ConfigurationError, and nothing has changed.
+        """
+        return self.centre.reload(layers_of(configuration))
+
+    def _take_over(self, settings: Settings) -> list[str]:
+        """Let settings hold, but for what names what was opened at the start.
+
+        Connected clients keep the heartbeat they agreed on; all else holds for them, too, from now on.
         """
         old = self.settings
         fixed = [name for name in FIXED_SECTIONS if getattr(old, name) != getattr(settings, name)]
@@ -116,7 +126,8 @@ class Node:
             self.telemetry.set_level(settings.log.level)
             self.telemetry.set_format(settings.log.format)
         limits = settings.limits
-        self._admission.resize(limits.connections.limit, limits.connections.resume)
+        if limits.connections != old.limits.connections:
+            self._admission.resize(limits.connections.limit, limits.connections.resume)
         if self._http is not None:
             self._http.reload(ApiKeys(settings.auth.api_keys), limits.payload_bytes)
         return fixed
@@ -182,7 +193,11 @@ class Node:
         if address is None:
             return
         backend = HubBackend(
-            self.context, tree=self._root.snapshot, metrics=self.telemetry.scrape, problems=self.problems
+            self.context,
+            self.centre,
+            tree=self._root.snapshot,
+            metrics=self.telemetry.scrape,
+            problems=self.problems,
         )
         http = HttpListener(
             address,
@@ -223,24 +238,27 @@ class Node:
 
 @asynccontextmanager
 async def open_node(
-    settings: Settings, *, clock: Clock | None = None, telemetry: Telemetry | None = None
+    configuration: Settings | Layers, *, clock: Clock | None = None, telemetry: Telemetry | None = None
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block; inside it, every listener accepts.
 
     Raises ConfigurationError and ListenError before the block. Leaving the block closes every client at once: `drain`
     first to let them go in order. A failure of a core service (the hub) ends the block with that error.
     """
+    layers = layers_of(configuration)
+    settings = layers.build()
     clock = clock or Clock()
     telemetry = telemetry or Telemetry()
     async with (
         open_tracer(settings.tracing, node=settings.node.name, clock=clock, events=telemetry) as tracer,
-        _open(settings, clock, telemetry, tracer) as node,
+        _open(layers, clock, telemetry, tracer) as node,
     ):
         yield node
 
 
 @asynccontextmanager
-async def _open(settings: Settings, clock: Clock, telemetry: Telemetry, tracer: Tracer) -> AsyncIterator[Node]:
+async def _open(layers: Layers, clock: Clock, telemetry: Telemetry, tracer: Tracer) -> AsyncIterator[Node]:
+    settings = layers.build()
     hub = Hub(
         settings,
         lambda receiver: _open_broker(settings, receiver, clock, telemetry),
@@ -257,7 +275,7 @@ async def _open(settings: Settings, clock: Clock, telemetry: Telemetry, tracer: 
         user_buckets=UserBuckets(settings.limits.user_messages),
     )
     async with open_branch("node", events=telemetry, clock=clock) as root, open_loop_lag(telemetry) as lag:
-        node = Node(context, root, telemetry, lag)
+        node = Node(context, layers, root, telemetry, lag)
         async with (
             _branch("broker", root, context, longest_wait_s=BROKER_WAIT_S) as broker,
             _closing(hub.broker),
@@ -273,6 +291,11 @@ async def _open(settings: Settings, clock: Clock, telemetry: Telemetry, tracer: 
             await node.start_http(listeners)
             await core.start("figures", node.figures().run)
             yield node
+
+
+def layers_of(configuration: Settings | Layers) -> Layers:
+    """Return the layers of a configuration; settings alone have one."""
+    return configuration if isinstance(configuration, Layers) else Layers.of(configuration)
 
 
 def _branch(

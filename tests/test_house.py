@@ -30,6 +30,8 @@ FLOORS = {
     "notifyd.clock": 2,
     "notifyd.broker": 2,
     "notifyd.hub": 2,
+    # The settings in force, and how they change.
+    "notifyd.centre": 2,
     # The socket, and the life of one client.
     "notifyd.transport": 3,
     "notifyd.connection": 3,

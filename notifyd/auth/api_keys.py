@@ -32,8 +32,15 @@ class ApiKeys:
 
     def holds_digest(self, digest: bytes) -> bool:
         """Whether one of the keys has this digest, which `find` returned before."""
-        matches = [hmac.compare_digest(digest, own) for own in self._digests]
-        return any(matches)
+        return any(self._matches(digest))
+
+    def place_of(self, presented: str | None) -> int | None:
+        """Tell which of the keys it is, from 1; None for none of them."""
+        matches = self._matches(_digest(presented or ""))
+        return matches.index(True) + 1 if presented and any(matches) else None
+
+    def _matches(self, digest: bytes) -> list[bool]:
+        return [hmac.compare_digest(digest, own) for own in self._digests]
 
 
 def _digest(text: str) -> bytes:

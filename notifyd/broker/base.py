@@ -83,6 +83,23 @@ class SessionRecord:
     acknowledged: frozenset[str] = frozenset()
 
 
+VERSIONS_KEPT = 100
+"""The versions of the configuration that can be gone back to."""
+
+
+class ConfigurationVersion(msgspec.Struct, frozen=True):
+    """What the configuration centre lays over the settings of every node, from `time` (Unix ms) on.
+
+    `version` counts from 1. `restores` is the version that it went back to, where it did.
+    """
+
+    version: int
+    time: int
+    author: str
+    overlay: dict[str, Any]
+    restores: int | None = None
+
+
 class Receiver(Protocol):
     """What a node does with what its broker brings. All of it is synchronous, never blocks and never raises."""
 
@@ -109,6 +126,9 @@ class Receiver(Protocol):
 
     def revoke_here(self, revocation: Revocation) -> None:
         """Refuse the tokens it names on this node from now on, and disconnect who holds one."""
+
+    def configure_here(self, newest: ConfigurationVersion) -> None:
+        """Let this version of the configuration hold, as far as this node can: the newest, and never an older one."""
 
 
 Run: TypeAlias = Callable[..., Awaitable[None]]
@@ -209,3 +229,12 @@ class Broker(Protocol):
 
     async def revoke(self, revocation: Revocation) -> None:
         """Let every node refuse the tokens that a revocation names, those of nodes that come later included."""
+
+    async def configurations(self, limit: int) -> list[ConfigurationVersion]:
+        """Tell the newest versions of the configuration, the newest first; at most VERSIONS_KEPT are kept."""
+
+    async def configure(self, version: ConfigurationVersion) -> bool:
+        """Keep a version and let it hold on every node, this one before it returns (`Receiver.configure_here`).
+
+        False, and nothing has happened, where its number does not follow the newest one's.
+        """

@@ -21,6 +21,7 @@ COMMANDS = (
     "check",
     "token",
     "revoke",
+    "config",
     "publish",
     "subscribe",
     "decode",

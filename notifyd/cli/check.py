@@ -109,6 +109,9 @@ def _bind(address: "Address", source: str, key: str) -> socket.socket:
 
 def summarize(settings: "Settings", broker: str) -> Iterator[str]:
     """Yield what the node would be, a line each."""
+    from notifyd.settings import FIXED_SECTIONS
+    from notifyd.settings.overlay import live_sections
+
     secured = "with TLS" if settings.listen.tls else "without TLS"
     for name, address in _listeners(settings):
         how = "" if name == "http" else f", {secured}"
@@ -121,3 +124,5 @@ def summarize(settings: "Settings", broker: str) -> Iterator[str]:
     keys, api_keys = len(settings.auth.keys), len(settings.auth.api_keys)
     access = "anonymous access" if settings.auth.anonymous else "tokens only"
     yield f"auth: {access}, {keys} key{'s'[: keys != 1]} for tokens, {api_keys} API key{'s'[: api_keys != 1]}"
+    yield f"can change while the node runs: {', '.join(live_sections())}"
+    yield f"need a restart: {', '.join(FIXED_SECTIONS)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from notifyd.settings import Settings
+    from notifyd.settings import Layers, Settings
 
 DEFAULT_PATH = Path("notifyd.toml")
 
@@ -26,14 +26,19 @@ def find_file(config: Path | None) -> Path | None:
 
 
 def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = None) -> "Settings":
-    """Load the settings from the file, the environment and flags (`overrides`: dotted keys, None is "not given").
+    """Load the settings from the file, the environment and flags; see `read_layers`."""
+    return read_layers(config, overrides).build()
 
-    Its keys are ready to be used. Raises ConfigurationError, also where there is no configuration at all: a node never
-    starts on defaults alone.
+
+def read_layers(config: Path | None, overrides: Mapping[str, Any] | None = None) -> "Layers":
+    """Read the file, the environment and flags (`overrides`: dotted keys, None is "not given").
+
+    The settings they make can be used, their keys included. Raises ConfigurationError, also where there is no
+    configuration at all: a node never starts on defaults alone.
     """
     from notifyd.auth.verification_keys import load_keys
     from notifyd.errors import ConfigurationError
-    from notifyd.settings.loading import is_setting, load
+    from notifyd.settings.loading import is_setting, load_layers
 
     path = find_file(config)
     if path is None and not any(map(is_setting, os.environ)):
@@ -42,12 +47,13 @@ def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
             "",
             "no such file, and no other configuration; `notifyd init` writes one, `notifyd demo` needs none",
         )
-    settings = load(path, os.environ, overrides or {})
+    layers = load_layers(path, os.environ, overrides or {})
+    settings = layers.build()
     try:
         load_keys(settings.auth)
     except ConfigurationError as error:
         raise ConfigurationError(source_of(config), error.key, error.reason) from None
-    return settings
+    return layers
 
 
 def source_of(config: Path | None) -> str:

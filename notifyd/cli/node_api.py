@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from http.client import HTTPConnection
     from urllib.parse import SplitResult
 
+    from notifyd.errors import NotifydError
+
 DEFAULT_HTTP_URL = "http://127.0.0.1:7502"
 TIMEOUT_S = 5.0
+CLUSTER_TIMEOUT_S = 30.0
+"""For what the node tells its cluster before it answers."""
+
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A bound on what is read from an address that may be anybody's."""
 
@@ -23,37 +29,48 @@ ApiKeyOption = Annotated[
 
 
 def ask_node(
-    command: str, url: str, api_key: str | None, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
+    command: str,
+    url: str,
+    api_key: str | None,
+    path: str,
+    body: Any = None,
+    *,
+    method: str = "POST",
+    headers: "Mapping[str, bytes] | None" = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> tuple[int, bytes]:
-    """GET a path of the API, or POST `body` to it as JSON; return status and body of the answer.
+    """GET a path of the API, or send `body` to it as JSON (POST or another method); return status and body.
 
     `command` is who asks, for the errors. Raises NotifydError that says what to do, also where a key is wanted, and
     BadParameter.
     """
     from http import HTTPStatus
 
+    import msgspec
+
     from notifyd.errors import NotifydError
 
-    status, answer = _exchange(command, url, api_key, path, body, timeout_s=timeout_s)
+    method, content = ("GET", None) if body is None else (method, msgspec.json.encode(body))
+    given: dict[str, str | bytes] = dict(headers or {})
+    if content:
+        given["Content-Type"] = "application/json"
+    if api_key is not None:
+        given["Authorization"] = f"Bearer {api_key}"
+    status, answer = _exchange(command, url, (method, path, content, given), timeout_s=timeout_s)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise NotifydError(f"{command}: {url} wants one of the node's API keys: give --api-key, or NOTIFYD_API_KEY")
     return status, answer
 
 
 def _exchange(
-    command: str, url: str, api_key: str | None, path: str, body: Any, *, timeout_s: float
+    command: str, url: str, request: tuple[str, str, bytes | None, dict[str, str | bytes]], *, timeout_s: float
 ) -> tuple[int, bytes]:
     from http.client import HTTPException
 
-    import msgspec
-
     from notifyd.errors import NotifydError
 
+    method, path, content, headers = request
     connection, prefix = _dial(url, timeout_s)
-    method, content = ("GET", None) if body is None else ("POST", msgspec.json.encode(body))
-    headers = {"Content-Type": "application/json"} if content else {}
-    if api_key is not None:
-        headers["Authorization"] = f"Bearer {api_key}"
     try:
         connection.request(method, prefix + path, content, headers)
         response = connection.getresponse()
@@ -85,3 +102,18 @@ def _dial(url: str, timeout_s: float) -> "tuple[HTTPConnection, str]":
     if parts.scheme not in kinds or not parts.hostname:
         raise typer.BadParameter(f"{url!r} is no URL such as {DEFAULT_HTTP_URL}", param_hint="--url")
     return kinds[parts.scheme](parts.hostname, port, timeout=timeout_s), parts.path.rstrip("/")
+
+
+def refusal(command: str, url: str, status: int, body: bytes) -> "NotifydError":
+    """Put what a node answered instead of what was asked for into words."""
+    import msgspec
+
+    from notifyd.cli.text import printable
+    from notifyd.errors import NotifydError
+    from notifyd.listeners.http.answers import ErrorBody
+
+    try:
+        problem = msgspec.json.decode(body, type=ErrorBody).error
+    except msgspec.DecodeError:
+        return NotifydError(f"{command}: {url} is not a node's HTTP listener: it answered {status} with something else")
+    return NotifydError(f"{command}: {problem.code} {printable(problem.reason)}: {printable(problem.message)}")

@@ -1,16 +1,22 @@
 """`notifyd revoke`."""
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, ask_node
+from notifyd.cli.node_api import (
+    CLUSTER_TIMEOUT_S,
+    DEFAULT_HTTP_URL,
+    ApiKeyOption,
+    HttpUrlOption,
+    ask_node,
+    refusal,
+)
+from notifyd.cli.text import printable
 
 if TYPE_CHECKING:
     from notifyd.listeners.http.revoking import RevocationAnswer
-
-CLUSTER_TIMEOUT_S = 30.0
-"""The node tells its cluster before it answers."""
 
 
 def revoke(
@@ -40,20 +46,13 @@ def post_revocation(revocation: dict[str, Any], url: str, api_key: str | None) -
 
     import msgspec
 
-    from notifyd.errors import NotifydError
-    from notifyd.listeners.http.answers import ErrorBody
     from notifyd.listeners.http.revoking import RevocationAnswer
 
     status, body = ask_node("notifyd revoke", url, api_key, "/v1/revocations", revocation, timeout_s=CLUSTER_TIMEOUT_S)
-    try:
-        if status == HTTPStatus.OK:
+    if status == HTTPStatus.OK:
+        with contextlib.suppress(msgspec.DecodeError):
             return msgspec.json.decode(body, type=RevocationAnswer)
-        problem = msgspec.json.decode(body, type=ErrorBody).error
-    except msgspec.DecodeError:
-        raise NotifydError(
-            f"notifyd revoke: {url} is not a node's HTTP listener: it answered {status} without a revocation"
-        ) from None
-    raise NotifydError(f"notifyd revoke: {problem.code} {_printable(problem.reason)}: {_printable(problem.message)}")
+    raise refusal("notifyd revoke", url, status, body)
 
 
 def describe_revocation(revoked: "RevocationAnswer") -> str:
@@ -62,7 +61,7 @@ def describe_revocation(revoked: "RevocationAnswer") -> str:
 
     until = datetime.fromtimestamp(revoked.until, UTC)
     what = f"token {revoked.token_id}" if revoked.token_id else f"every token that {revoked.user} has now"
-    return _printable(f"{what} is refused until {until:%Y-%m-%d %H:%M:%S} UTC")
+    return printable(f"{what} is refused until {until:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _checked_ttl(text: str) -> str:
@@ -73,7 +72,3 @@ def _checked_ttl(text: str) -> str:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--ttl") from None
     return text
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from notifyd.node import Node
-    from notifyd.settings import Settings
+    from notifyd.settings import Layers
     from notifyd.telemetry import Telemetry
 
 AddressOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Listen here instead; '' is off.")]
@@ -34,7 +34,7 @@ def serve(
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a node. SIGTERM and SIGINT drain it (a second one stops it at once), SIGHUP reloads the configuration."""
-    from notifyd.cli.configuration import read_settings
+    from notifyd.cli.configuration import read_layers
     from notifyd.telemetry import Telemetry
 
     if worker is not None:
@@ -42,28 +42,28 @@ def serve(
 
         raise typer.Exit(trio.run(run_worker))
     overrides = {"listen.websocket": websocket, "listen.device": device, "listen.http": http, "log.level": log}
-    settings = read_settings(config, overrides)
+    layers = read_layers(config, overrides)
+    settings = layers.build()
     telemetry = Telemetry(settings.log.level, form=settings.log.format)
     raise_descriptor_limit(telemetry)
     manager = ServiceManager(os.environ)
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
-        read = partial(read_settings, config, overrides)
+        read = partial(read_layers, config, overrides)
         trio.run(
             partial(
                 run_workers,
-                settings,
+                layers,
                 telemetry,
                 manager,
                 command=worker_command,
-                level=settings.log.level,
                 read=read,
                 figures=telemetry.snapshot,
             )
         )
     else:
-        trio.run(run_until_signal, settings, telemetry, manager, config, overrides)
+        trio.run(run_until_signal, layers, telemetry, manager, config, overrides)
 
 
 def worker_command(number: int) -> list[str]:
@@ -77,7 +77,7 @@ def worker_command(number: int) -> list[str]:
 
 
 async def run_until_signal(
-    settings: "Settings",
+    layers: "Layers",
     telemetry: "Telemetry",
     manager: ServiceManager,
     config: "Path | None",
@@ -87,8 +87,8 @@ async def run_until_signal(
     from notifyd.node import open_node
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with open_node(settings, telemetry=telemetry) as node, trio.open_nursery() as nursery:
-            telemetry.log("info", "serving", node=settings.node.name, **_addresses(node))
+        async with open_node(layers, telemetry=telemetry) as node, trio.open_nursery() as nursery:
+            telemetry.log("info", "serving", node=node.settings.node.name, **_addresses(node))
             await manager.tell(READY=1, STATUS="serving")
             nursery.start_soon(_obey, signals, node, manager, config, overrides)
             nursery.start_soon(manager.beat, trio.lowlevel.checkpoint, partial(_status, node))
@@ -122,11 +122,11 @@ async def _obey(
 
 def reload(node: "Node", config: "Path | None", overrides: dict[str, Any]) -> None:
     """Read the configuration again and let the node take over what can change while it runs. Errors change nothing."""
-    from notifyd.cli.configuration import read_settings
+    from notifyd.cli.configuration import read_layers
     from notifyd.errors import ConfigurationError
 
     try:
-        fixed = node.reload(read_settings(config, overrides))
+        fixed = node.reload(read_layers(config, overrides))
     except ConfigurationError as error:
         node.telemetry.log("error", "reload_refused", problem=str(error))
         return

@@ -13,7 +13,7 @@ from notifyd.hub.outbox import REPLAY_SHARE, Outbox
 from notifyd.hub.recovery import CatchUp
 from notifyd.hub.registry import Subscriber
 from notifyd.model import Identity
-from notifyd.settings import Overflow
+from notifyd.settings import Overflow, Settings
 from notifyd.transport.stream import ByteStream
 from protocol.errors import CloseCode, RemoteProtocolError
 from protocol.framing import heartbeat_to_wire, to_wire
@@ -126,6 +126,17 @@ class Connection:
         """The transport's name for people and metrics."""
         return "device" if self.transport.form.is_device else "websocket"
 
+    def reload(self, settings: Settings, *, new_user_rate: bool) -> None:
+        """Let new limits hold for this client, and when it is lost; the heartbeat that was agreed with it stays."""
+        self.watch.reload(settings.heartbeat)
+        self.limits.reload(settings.limits.messages, self.now_s)
+        if self.is_open:
+            self.outbox.budget_bytes = settings.limits.queue_bytes
+        if self.subscriber is not None:
+            self.transport.set_payload_limit(settings.limits.payload_bytes)
+            if new_user_rate:
+                self.limits.user = self.context.user_buckets.acquire(self.subscriber.user, self.now_s)
+
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def send(self, message: ServerMessage) -> None:
@@ -231,11 +242,11 @@ class Connection:
         """Unregister what `enter` registered, and leave the session in the hub's care: its client may be back."""
         subscriber = self.subscriber
         if subscriber is not None:
-            self.context.user_buckets.release(subscriber.user, self.limits.user)
             try:
                 await self.context.hub.detach(subscriber)
             finally:
                 self.context.hub.registry.detach(subscriber)
+                self.context.user_buckets.release(subscriber.user, self.limits.user)
 
     def forget(self) -> None:
         """Cut the circle of references once all is over: its memory returns at once, not when the collector comes by.

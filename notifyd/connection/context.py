@@ -25,11 +25,13 @@ class UserBuckets:
         self._rate = rate
         self._buckets: dict[str, tuple[TokenBucket, int]] = {}
 
-    def reload(self, rate: Rate | None) -> None:
-        """Let another rate hold for connections that come from now on."""
-        if rate != self._rate:
-            self._rate = rate
-            self._buckets = {}
+    def reload(self, rate: Rate | None) -> bool:
+        """Let another rate hold; True where it is another one: then whoever holds a bucket has to acquire it anew."""
+        if rate == self._rate:
+            return False
+        self._rate = rate
+        self._buckets = {}
+        return True
 
     def acquire(self, user: str, now_s: float) -> TokenBucket | None:
         """Return the user's bucket for one more connection; each call is followed by one `release`."""
@@ -76,13 +78,17 @@ class Context:
         Raises ConfigurationError, and nothing has changed, when their keys are no good.
         """
         self.verifier = Verifier(settings.auth, self.clock.unix_s, self.hub.revocations)
-        if settings.limits != self.settings.limits:
+        old, self.settings = self.settings, settings
+        if settings.limits != old.limits:
             self.door = self._new_door(settings)
-        self.settings = settings
-        self.user_buckets.reload(settings.limits.user_messages)
         self.api_keys = ApiKeys(settings.auth.api_keys)
         self.connections.recheck_operators(self.api_keys)
         self.hub.reload(settings)
+        new_rate = self.user_buckets.reload(settings.limits.user_messages)
+        if (settings.limits, settings.heartbeat) != (old.limits, old.heartbeat):
+            for connection in self.connections:
+                connection.reload(settings, new_user_rate=new_rate)
+                self.connections.schedule(connection)
 
     def _count_gap(self, reason: str) -> None:
         self.events.count("gaps", reason=reason)

@@ -29,6 +29,11 @@ class Watch:
             interval_s=settings.interval_s, misses=settings.misses, floor_s=settings.floor_s, now_s=now_s
         )
 
+    def reload(self, settings: HeartbeatSettings) -> None:
+        """Let other bounds hold for a client that has not agreed yet, and for all when they count as lost."""
+        self._settings = settings
+        self.liveness.misses, self.liveness.floor_s = settings.misses, settings.floor_s
+
     @property
     def due_s(self) -> float:
         """When `beat` has to be called next."""

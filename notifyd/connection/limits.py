@@ -31,6 +31,12 @@ class RequestLimits:
         self._heartbeats: TokenBucket | None = None
         self.user: TokenBucket | None = None
 
+    def reload(self, rate: Rate, now_s: float) -> None:
+        """Let another rate hold; what was saved up stays, as far as the new burst allows."""
+        if (rate.rate, rate.burst) != (self._own.rate, self._own.burst):
+            self._own.resize(rate.rate, rate.burst, now_s)
+            self._flood = None
+
     def take_request(self, now_s: float) -> None:
         """Count a request. Raises RequestError 429 above the rate, RemoteProtocolError (4029) for a flood."""
         buckets = (self._own,) if self.user is None else (self._own, self.user)

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from notifyd.auth.revocations import Revocation, Revocations
-from notifyd.broker.base import Accepted, Broker, Loss, Page, Receiver, SessionRecord
+from notifyd.broker.base import Accepted, Broker, ConfigurationVersion, Loss, Page, Receiver, SessionRecord
 from notifyd.clock import Clock
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
@@ -35,7 +35,10 @@ SESSION_BYTES = 18
 
 
 class Hub:
-    """Topics, subscribers and their broker, for one node; towards the broker, its `Receiver`."""
+    """Topics, subscribers and their broker, for one node; towards the broker, its `Receiver`.
+
+    `on_configuration` is called with a newer version of the configuration, and never raises.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Hub:
         self._events = events
         self.tracer = tracer or NoTracer()
         self.revocations = Revocations()
+        self.on_configuration: Callable[[ConfigurationVersion], None] = lambda _newest: None
         self.registry = Registry(settings.policy_for)
         self.traffic = Traffic()
         self.topic_counts = TopicCounts()
@@ -277,6 +281,10 @@ class Hub:
         for subscriber in list(self.registry.subscribers.values()):
             if subscriber.identity is not None and revocation.covers(subscriber.identity):
                 subscriber.end(CloseCode.UNAUTHORIZED, "the token was revoked")
+
+    def configure_here(self, newest: ConfigurationVersion) -> None:
+        """Hand it to whoever has the settings."""
+        self.on_configuration(newest)
 
 
 def _present_in(subscriber: Subscriber) -> set[str]:

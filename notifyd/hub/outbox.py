@@ -49,15 +49,14 @@ class Outbox:
     `on_overflow` with the policy each time the budget was exceeded; `on_gap` with the reason of a gap that is told.
     After DISCONNECT nothing more is taken, and the connection is to be ended.
 
-    `queued_bytes` stays within the budget, but for one frame that alone is larger, and for GAP_BYTES a topic whose
-    messages were let go. From the first message let go until nothing waits any more the queue holds one `Backlog` a
-    topic, served in turns: a topic's own order never changes.
+    `queued_bytes` stays within the budget (`budget_bytes`, which may be changed at any time), but for one frame that
+    alone is larger, and for GAP_BYTES a topic whose messages were let go. From the first message let go until nothing
+    waits any more the queue holds one `Backlog` a topic, served in turns: a topic's own order never changes.
     """
 
     __slots__ = (
         "_backlogs",
         "_blocked",
-        "_budget_bytes",
         "_closed",
         "_drained",
         "_draining",
@@ -71,6 +70,7 @@ class Outbox:
         "_remainder",
         "_sending",
         "_sink",
+        "budget_bytes",
         "form",
         "queued_bytes",
     )
@@ -89,7 +89,7 @@ class Outbox:
         self.form = form
         self.queued_bytes = 0
         self._sink = sink
-        self._budget_bytes = budget_bytes
+        self.budget_bytes = budget_bytes
         self._queue: list[Waiting] = []
         self._fresh: list[Delivery] = []
         self._backlogs: Backlogs | None = None
@@ -131,7 +131,7 @@ class Outbox:
             return
         frame = delivery.frames[self.form] or delivery.frame(self.form)
         size_bytes = len(frame)
-        if self.queued_bytes + size_bytes > self._budget_bytes and not self._make_room(size_bytes):
+        if self.queued_bytes + size_bytes > self.budget_bytes and not self._make_room(size_bytes):
             self._overflow(delivery, size_bytes)
             return
         self.queued_bytes += size_bytes
@@ -146,7 +146,7 @@ class Outbox:
             self._settle()
         if self._closed:
             return
-        if self.queued_bytes + len(frame) > self._budget_bytes and not self._make_room(len(frame)):
+        if self.queued_bytes + len(frame) > self.budget_bytes and not self._make_room(len(frame)):
             self._disconnect()
             return
         self.queued_bytes += len(frame)
@@ -167,7 +167,7 @@ class Outbox:
     def has_room(self, delivery: Delivery) -> bool:
         """Whether a delivery of the past fits now, after sending what can be sent, and leaves room for what is live."""
         self._settle()
-        size_bytes, share_bytes = len(delivery.frame(self.form)), self._budget_bytes // REPLAY_SHARE
+        size_bytes, share_bytes = len(delivery.frame(self.form)), self.budget_bytes // REPLAY_SHARE
         if self.queued_bytes + size_bytes > share_bytes:
             self.flush()
         return not self.queued_bytes or self.queued_bytes + size_bytes <= share_bytes
@@ -247,7 +247,7 @@ class Outbox:
             data = shared[1]
         else:
             data = b"".join([delivery.frames[form] or delivery.frame(form) for delivery in fresh])
-            if len(data) > JOINED_BYTES or len(data) > self._budget_bytes:
+            if len(data) > JOINED_BYTES or len(data) > self.budget_bytes:
                 return False
             if joined is not None:
                 joined[form] = fresh, data
@@ -356,7 +356,7 @@ class Outbox:
         self.flush()
         if self._closed:
             return False
-        return not self.queued_bytes or self.queued_bytes + size_bytes <= self._budget_bytes
+        return not self.queued_bytes or self.queued_bytes + size_bytes <= self.budget_bytes
 
     def _overflow(self, delivery: Delivery, size_bytes: int) -> None:
         policy = delivery.overflow
@@ -377,7 +377,7 @@ class Outbox:
     def _let_go(self, newest: Delivery, size_bytes: int) -> None:
         """Drop the topic's older messages for the newest, or the newest where that is the policy or the only way."""
         backlog = self._backlog(newest.topic)
-        policy, rest_bytes = newest.overflow, self._budget_bytes - size_bytes
+        policy, rest_bytes = newest.overflow, self.budget_bytes - size_bytes
         least_bytes = self.queued_bytes - backlog.message_bytes + backlog.gap_bytes
         if policy is Overflow.GAP or least_bytes > rest_bytes:
             self.queued_bytes += backlog.lose(newest)

@@ -98,9 +98,11 @@ class WebSocketServer:
         origins = OriginPolicy(settings.auth.origins, self._own_ports)
         if not origins.allows_headers(head.origins, head.host, self._tls is not None):
             raise HeadError(403, "forbidden", "this Origin is not allowed; see auth.origins in the configuration")
+        if not head.origins or origins.lists(head.origins[0]):
+            return
         listen = settings.listen.websocket
-        local_only = settings.auth.anonymous and settings.auth.origins is None and listen and listen.is_loopback
-        if local_only and head.origins and not Address(host_name(head.host), 0).is_loopback:
+        local_only = settings.auth.anonymous and listen and listen.is_loopback
+        if local_only and not Address(host_name(head.host), 0).is_loopback:
             raise HeadError(
                 403, "forbidden", "this Host is no name of this machine; see auth.origins to allow its pages"
             )

@@ -24,9 +24,9 @@ def is_serialized_origin(text: str) -> bool:
 
 
 class OriginPolicy:
-    """The origins allowed: those listed, compared exactly; `"*"` any; None those of the same host and port.
+    """The origins allowed: those listed, compared exactly; `"*"` any; where None are, those of the same host and port.
 
-    `own_ports` are further ports whose pages the same-host rule accepts: those of the node's own HTTP listener.
+    In any case the pages of the same host at `own_ports`, those of the node's own HTTP listener.
     """
 
     __slots__ = ("_listed", "own_ports")
@@ -43,9 +43,11 @@ class OriginPolicy:
         """
         if origin is None:
             return True
-        if self._listed is None:
-            return self._is_own(origin, host.lower(), secure)
-        return origin in self._listed or ANY in self._listed
+        return self.lists(origin) or self._is_own(origin, host.lower(), secure)
+
+    def lists(self, origin: str) -> bool:
+        """Whether it is allowed by name."""
+        return self._listed is not None and (origin in self._listed or ANY in self._listed)
 
     def allows_headers(self, origins: Sequence[str], host: str, secure: bool) -> bool:
         """Judge a handshake by all its Origin headers: more than one is never allowed (RFC 6454 section 7.3)."""
@@ -64,4 +66,5 @@ class OriginPolicy:
         if scheme not in _DEFAULT_PORTS or (secure and scheme != "https"):
             return False
         page_port = int(page[3] or _DEFAULT_PORTS[scheme])
-        return page_port == int(here[2] or _DEFAULT_PORTS[scheme]) or page_port in self.own_ports
+        is_same_port = page_port == int(here[2] or _DEFAULT_PORTS[scheme])
+        return (self._listed is None and is_same_port) or page_port in self.own_ports

@@ -29,6 +29,12 @@ class TokenBucket:
             return math.inf
         return max(0.0, (amount - self._level) / self.rate)
 
+    def resize(self, rate: float, burst: float, now_s: float) -> None:
+        """Let another rate and burst hold from now on; what is saved up stays, but for what is above the burst."""
+        self._refill(now_s)
+        self.rate, self.burst = rate, burst
+        self._level = min(self._level, burst)
+
     def _refill(self, now_s: float) -> None:
         # A clock that stands still or runs backwards earns nothing, and does not earn the same second twice.
         if now_s > self._seen_s:

@@ -1,6 +1,7 @@
 """The configuration of a node: what it is (`types`), how it is read (`loading`), and what goes together (`checks`)."""
 
-from notifyd.settings.loading import load
+from notifyd.settings.layers import Layers
+from notifyd.settings.loading import load, load_layers
 from notifyd.settings.types import (
     FIXED_SECTIONS,
     Access,
@@ -38,6 +39,7 @@ __all__ = [
     "ConnectionLimit",
     "DebugSettings",
     "HeartbeatSettings",
+    "Layers",
     "LimitSettings",
     "ListenSettings",
     "LogFormat",
@@ -57,4 +59,5 @@ __all__ = [
     "TracingSettings",
     "Url",
     "load",
+    "load_layers",
 ]

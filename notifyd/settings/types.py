@@ -270,6 +270,9 @@ class Settings(_Section, frozen=True, kw_only=True):
         return _OPEN_CATCH_ALL if self.auth.anonymous else _CATCH_ALL
 
     @classmethod
-    def demo(cls) -> "Settings":
-        """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access."""
-        return cls(auth=AuthSettings(anonymous=True))
+    def demo(cls, *origins: str) -> "Settings":
+        """Return what `notifyd demo` runs: the usual ports on loopback, the embedded broker, anonymous access.
+
+        Pages of these origins may connect.
+        """
+        return cls(auth=AuthSettings(anonymous=True, origins=origins or None))

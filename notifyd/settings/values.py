@@ -18,6 +18,9 @@ MAX_DURATION_S = 100 * 365 * 86400.0
 
 MAX_SIZE_BYTES = 2**50
 
+WITHHELD = "(withheld)"
+"""Stands for a secret wherever something is shown."""
+
 _UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _UNIT_BYTES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = re.compile(r"(?:[0-9]{1,13}(?:\.[0-9]{1,6})?(?:ms|d|h|m|s))+", re.ASCII)

@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from notifyd.settings import LogFormat
+from notifyd.settings.values import WITHHELD
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -21,8 +22,6 @@ SECRET_FIELDS = frozenset(
 
 _SECRET_WORDS = frozenset({"token", "authorization", "secret", "password", "passwd", "cookie", "credentials", "jwt"})
 """Words that make a field secret wherever they stand in its name, such as `X-Access-Token`."""
-
-WITHHELD = "(withheld)"
 
 _NAMES = r"(?:token|secret|password|passwd|authorization|cookie|api[_-]?keys?|session)"
 

@@ -23,6 +23,7 @@ from protocol.framing import Encoding
 from protocol.messages import decode_request, decode_server_message
 from tests.chromium import EXECUTABLE, open_browser
 from tests.kit.markdown import Block, read_blocks
+from tests.kit.page_server import open_page_server
 from tests.kit.terminal import Running, Terminal, open_terminal
 from tests.kit.transcript import INTERRUPT, Command, Expectation, read_commands
 
@@ -33,7 +34,7 @@ TOUR = "Five minutes"
 OWN_NODE = "A node of your own"
 TWO_NODES = "A cluster of two"
 
-PORTS = (7500, 7501, 7502, 7510, 7511, 7512, 6380)
+PORTS = (7500, 7501, 7502, 7510, 7511, 7512, 6380, 8000)
 GO_ON_RUNNING = ("notifyd demo", "notifyd serve", "notifyd subscribe", "python -m websockets", "redis-server")
 BESIDE = re.compile(r"(.+) &(?: (\w+)=\$!)?")
 """A command that runs beside the shell, and the variable that gets its process's id."""
@@ -52,7 +53,7 @@ NOTIFYD = """#!/bin/sh
 command=$1
 shift
 case $command in
-demo) set -- --websocket {0} --device {1} --http {2} "$@" ;;
+demo) set -- --websocket {0} --device {1} --http {2} --origin http://localhost:{7} "$@" ;;
 publish | subscribe | top) set -- --url ws://127.0.0.1:{0}/ws "$@" ;;
 revoke | tree) set -- --url http://127.0.0.1:{2} "$@" ;;
 esac
@@ -181,6 +182,8 @@ async def test_the_five_minutes(tmp_path: Path) -> None:
                 await reader.read(block)
             elif block.language == "python":
                 await save(reader, "tour.py", block.text)
+            elif block.language == "html":
+                await open_page(reader, block)
             elif block.language == "js":
                 assert following is not None
                 await run_in_a_browser(reader, block, following)
@@ -206,6 +209,20 @@ async def run_in_a_browser(reader: Reader, program: Block, output: Block) -> Non
         # A PING comes after a second of silence; the round trip is there when it was answered.
         await browser.run(f"({UNTIL_ANSWERED})()")
 
+
+async def open_page(reader: Reader, page: Block) -> None:
+    """Open the page as a web server of this machine's serves it, and click."""
+    assert page.text.count("\n") <= 15
+    async with open_page_server(reader.ports[8000]) as server, open_browser() as browser:
+        server.pages["/"] = reader.translate(page.text)
+        await browser.open(f"http://localhost:{server.port}/")
+        await browser.until("document.title === 'connected' && document.querySelectorAll('li').length === 3")
+        await browser.run("document.body.click()")
+        await browser.until("document.querySelectorAll('li').length === 4")
+        assert await browser.run("document.querySelector('li:last-child').textContent") == PUBLISHED_BY_CLICK
+
+
+PUBLISHED_BY_CLICK = '{"text":"hello from a page"}'
 
 UNTIL_ANSWERED = """async () => {
   const answered = (one) => one.transport === "websocket" && one.heartbeat === 1 && one.round_trip_ms !== null;
@@ -233,7 +250,7 @@ async def test_a_cluster_of_two(tmp_path: Path) -> None:
 def test_every_console_block_is_run() -> None:
     run = {"", TOUR, OWN_NODE, TWO_NODES, "For web developers"}
     assert {block.section for block in BLOCKS if block.language == "console"} <= run
-    assert {block.language for block in BLOCKS} == {"console", "js", "json", "python", "sh", "text", "toml"}
+    assert {block.language for block in BLOCKS} == {"console", "html", "js", "json", "python", "sh", "text", "toml"}
 
 
 def test_the_two_commands() -> None:

@@ -14,7 +14,6 @@ drives: deadlines of minutes then pass at once, and at the exact time. `node.tim
 `node.broker` is a `ScriptedBroker`. The clock for tokens and messages is virtual too: it starts at UNIX_S.
 """
 
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -290,8 +289,3 @@ def queued_bytes_of(node: MemoryNode) -> list[int]:
 def changed(base: Settings, **sections: Any) -> Settings:
     """Return settings with some sections replaced."""
     return msgspec.structs.replace(base, **sections)
-
-
-def collect_garbage() -> None:
-    """Let objects in circles go now, so that a test can count those that are left."""
-    gc.collect()

@@ -126,21 +126,6 @@ class MemoryStream:
         self._incoming.set(broken=True)
         self._outgoing.set(broken=True)
 
-    @property
-    def is_broken(self) -> bool:
-        """Whether the peer closed this connection with bytes unread, or reset it."""
-        return self._incoming.broken
-
-    @property
-    def unread_bytes(self) -> int:
-        """What the peer sent and was not received here."""
-        return len(self._incoming.buffer)
-
-    @property
-    def unreceived_bytes(self) -> int:
-        """What was sent here and the peer did not receive."""
-        return len(self._outgoing.buffer)
-
     def _take(self, max_bytes: int) -> bytes | None:
         pipe = self._incoming
         if self.closed or pipe.broken:

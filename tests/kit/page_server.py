@@ -13,8 +13,8 @@ Page = str | Callable[[], str]
 class PageServer:
     """`pages` are what is at each path: a text, or a function that makes one for each request."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.pages: dict[str, Page] = {"/": "<!doctype html><link rel=icon href=data:,><title>test</title>"}
 
     @property
@@ -44,9 +44,9 @@ class PageServer:
 
 
 @asynccontextmanager
-async def open_page_server() -> AsyncIterator[PageServer]:
-    """Serve on a free port of 127.0.0.1 for the length of the block."""
-    server = PageServer()
+async def open_page_server(port: int | None = None) -> AsyncIterator[PageServer]:
+    """Serve on this port of 127.0.0.1, or a free one, for the length of the block."""
+    server = PageServer(port or free_port())
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(server.port, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, server.serve, listeners)

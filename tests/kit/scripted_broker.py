@@ -21,6 +21,7 @@ import trio
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import (
     Accepted,
+    ConfigurationVersion,
     Loss,
     Page,
     Receiver,
@@ -150,6 +151,9 @@ class ScriptedBroker:
     def revoke_here(self, revocation: Revocation) -> None:
         self.receiver.revoke_here(revocation)
 
+    def configure_here(self, newest: ConfigurationVersion) -> None:
+        self.receiver.configure_here(newest)
+
     # --- Broker -------------------------------------------------------------------------------------------------------
 
     async def start(self, services: Services) -> None:
@@ -244,3 +248,11 @@ class ScriptedBroker:
     async def revoke(self, revocation: Revocation) -> None:
         await self._meet("revoke", revocation)
         await self._broker.revoke(revocation)
+
+    async def configurations(self, limit: int) -> list[ConfigurationVersion]:
+        await self._meet("configurations", limit)
+        return await self._broker.configurations(limit)
+
+    async def configure(self, version: ConfigurationVersion) -> bool:
+        await self._meet("configure", version)
+        return await self._broker.configure(version)

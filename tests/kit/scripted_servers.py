@@ -216,7 +216,6 @@ class ScriptedServers:
         self.lost_table = False
         self.links: list[ScriptedLink] = []
         self.executed: list[tuple[Any, ...]] = []
-        self.on_publish: Callable[[str, bytes], None] | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     # --- the script ---------------------------------------------------------------------------------------------------

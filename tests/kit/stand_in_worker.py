@@ -39,7 +39,7 @@ def obey() -> int:
     """Do as it is told, and say what that is."""
     for order in hear():
         if isinstance(order, Start | Reload):
-            settings = pickle.loads(order.settings)
+            settings = pickle.loads(order.layers).build()
             note(f"{type(order).__name__} {settings.node.name} {settings.limits.payload_bytes}")
             if isinstance(order, Start):
                 say(Serving())

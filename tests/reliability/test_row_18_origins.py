@@ -169,4 +169,6 @@ def test_the_nodes_own_page_may_connect_to_its_websocket_port() -> None:
     ports.add(7502)  # known only once the HTTP listener is bound
     assert policy.allows("http://127.0.0.1:7502", "127.0.0.1:7500", secure=False)
     assert not policy.allows("http://127.0.0.2:7502", "127.0.0.1:7500", secure=False)
-    assert not OriginPolicy(LISTED, ports).allows("http://127.0.0.1:7502", "127.0.0.1:7500", secure=False)
+    assert OriginPolicy(LISTED, ports).allows("http://127.0.0.1:7502", "127.0.0.1:7500", secure=False)
+    assert not OriginPolicy(LISTED, ports).allows("http://127.0.0.1:7500", "127.0.0.1:7500", secure=False)
+    assert not OriginPolicy(LISTED, ports).allows("http://127.0.0.2:7502", "127.0.0.1:7500", secure=False)

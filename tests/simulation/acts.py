@@ -161,8 +161,7 @@ class Acts:
         if REDIS in self._busy:
             return
         if not self._cluster.plan.durable:
-            self._cluster.note_kept()
-            self._redis.lag()
+            self._lag()
             await self._last(step.lag)
         if self._go_down():
             await self._last(step.tenths)
@@ -175,8 +174,7 @@ class Acts:
     async def _(self, step: FailOver) -> None:
         if REDIS in self._busy:
             return
-        self._cluster.note_kept()
-        self._redis.lag()
+        self._lag()
         await self._last(step.lag)
         if REDIS in self._busy:
             self._redis.catch_up()
@@ -187,6 +185,11 @@ class Acts:
             await self._last(step.tenths)
             self._fail_over()
             self._come_up()
+
+    def _lag(self) -> None:
+        """Let nothing be kept from now on, unless that is so already: then the first fault decides what is kept."""
+        if self._redis.lag():
+            self._cluster.note_kept()
 
     async def _split(self, step: FailOver) -> None:
         """The new server serves all but one node; the old one goes on, for a while, with that one."""

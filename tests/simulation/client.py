@@ -15,7 +15,7 @@ from notifyd.errors import StreamBroken
 from tests.kit.clients import DeviceClient, Ended
 from tests.simulation.network import ClientStream, End, Network
 from tests.simulation.oracle import Oracle, Place
-from tests.simulation.plan import DURABLE, ClientPlan
+from tests.simulation.plan import DURABLE, Plan
 
 HANG_S = 5.0
 CONNECT_HANG_S = 15.0
@@ -27,7 +27,7 @@ A `connect` asks for the session, its owner, and each of its topics.
 CONNECT_S = 3.0
 PING_S = 2.0
 SURE_S = 1.0
-"""An acknowledgement of that age is saved, whatever became of its node."""
+"""An acknowledgement of that age is saved, whatever became of its node, if Redis could be reached meanwhile."""
 
 Message = dict[str, Any]
 Then = Callable[[Message], None]
@@ -170,18 +170,17 @@ def place_of(message: Message) -> Place | None:
 class SimClient:
     """A client across its connections. `home` is the number of the node it tries next."""
 
-    def __init__(
-        self, number: int, plan: ClientPlan, *, nodes: int, network: Network, oracle: Oracle, log: Any
-    ) -> None:
+    def __init__(self, number: int, plan: Plan, *, nodes: int, network: Network, oracle: Oracle, log: Any) -> None:
         self.name = f"c{number}"
-        self.plan = plan
+        self.plan = plan.clients[number]
+        self._is_calm = plan.is_calm
         self.network = network
         self.oracle = oracle
         self.home = number % nodes
         self.session = ""
         self.resumed = False
         self.retired = False
-        self.wanted: dict[str, str] = dict.fromkeys(plan.topics, "latest")
+        self.wanted: dict[str, str] = dict.fromkeys(self.plan.topics, "latest")
         self.conversation: Conversation | None = None
         self._nodes = nodes
         self._log = log
@@ -242,7 +241,7 @@ class SimClient:
             conversation.is_up = True
             for topic, told in message.get("topics", {}).items():
                 given = (positions or {}).get(topic)
-                acked = [place for at_s, place in self._acked.get(topic, []) if at_s + SURE_S <= now_s]
+                acked = [place for at_s, place in self._acked.get(topic, []) if self._is_saved(at_s, now_s)]
                 conversation.subscribed.add(topic)
                 self.oracle.resume(
                     self.oracle.listening(self.name, topic),
@@ -255,6 +254,9 @@ class SimClient:
                 self._acked.clear()
 
         return take
+
+    def _is_saved(self, acked_s: float, now_s: float) -> bool:
+        return acked_s + SURE_S <= now_s and self._is_calm(acked_s, acked_s + SURE_S)
 
     def note_acknowledged(self, topic: str, place: Place) -> None:
         """The node has taken an acknowledgement."""

@@ -13,7 +13,7 @@ INTEGERS = st.sampled_from([b"0", b"1", b"-1", b"2", b"5", b"-3", b"100", b"+1",
 SCORES = st.sampled_from([b"0", b"1", b"-2.5", b"3", b"0.1", b"1e3", b"inf", b"-inf", b"nan", b"x", b"1790000000123"])
 BOUNDS = st.sampled_from([b"-inf", b"+inf", b"(1", b"1", b"3", b"(0.1", b"1000", b"x"])
 IDS = st.sampled_from([b"1-0", b"2-0", b"3-0", b"3-1", b"5", b"9-9", b"0-0", b"0", b"x", b"7-x", b"12-0", b"20-0"])
-RANGE_IDS = st.one_of(IDS, st.sampled_from([b"-", b"+", b"(1-0", b"(3-0", b"(5", b"(0-0"]))
+RANGE_IDS = st.one_of(IDS, st.sampled_from([b"-", b"+"]))
 FAR_MS = st.sampled_from([b"100000", b"250000", b"0", b"-1", b"x"])
 
 KINDS = {"text": b"t", "hash": b"h", "set": b"s", "sorted": b"z", "stream": b"x"}
@@ -42,76 +42,49 @@ def more(head: Requests, *tail: st.SearchStrategy[bytes], most: int = 3) -> Requ
 
 
 def options(head: Requests, *choices: list[bytes]) -> Requests:
-    """Return requests with some of these options."""
-    picked = st.lists(st.sampled_from(choices), max_size=3)
-    return st.tuples(head, picked).map(lambda pair: [*pair[0], *(item for choice in pair[1] for item in choice)])
+    """Return requests with one of these options, or none."""
+    return st.tuples(head, st.sampled_from([[], *choices])).map(lambda pair: [*pair[0], *pair[1]])
 
 
 TEXT = [
     call("GET", key("text")),
-    more(call("MGET"), any_key),
-    options(
-        call("SET", key("text"), VALUES),
-        [b"NX"], [b"XX"], [b"GET"], [b"KEEPTTL"], [b"PX", b"100000"], [b"EX", b"x"], [b"EX", b"0"], [b"PX"], [b"what"],
-    ),
-    call("INCRBY", key("text"), INTEGERS),
-    call("INCR", key("text")),
-]  # fmt: skip
+    call("SET", key("text"), VALUES),
+    call("SET", key("text"), VALUES, st.sampled_from([b"PX", b"px", b"what"]), FAR_MS),
+]
 KEYS = [
-    more(call("DEL"), any_key),
+    more(call("UNLINK"), any_key),
     more(call("EXISTS"), any_key),
-    call("TYPE", any_key),
-    options(call("PEXPIRE", any_key, FAR_MS), [b"NX"], [b"XX"], [b"GT"], [b"LT"], [b"what"]),
-    call("EXPIRE", any_key, st.sampled_from([b"100", b"0", b"-5", b"x"])),
+    call("PEXPIRE", any_key, FAR_MS),
+    call("PEXPIREAT", any_key, st.sampled_from([b"1", b"9000000000000", b"x"])),
     call("EXPIREAT", any_key, st.sampled_from([b"1", b"9000000000", b"x"])),
-    call("PERSIST", any_key),
     call("PTTL", any_key),
-    call("TTL", any_key),
     call("SCAN", b"0", b"MATCH", st.sampled_from([b"*", b"t*", b"?1", b"[hz]*", b"\\t1", b"t1"]), b"COUNT", b"1000"),
 ]
 HASHES = [
     more(call("HSET", key("hash")), FIELDS, VALUES),
-    call("HSETNX", key("hash"), FIELDS, VALUES),
     call("HGET", key("hash"), FIELDS),
     more(call("HMGET", key("hash")), FIELDS),
-    call("HGETALL", key("hash")),
-    call("HKEYS", key("hash")),
     call("HVALS", key("hash")),
-    call("HEXISTS", key("hash"), FIELDS),
-    call("HLEN", key("hash")),
     more(call("HDEL", key("hash")), FIELDS),
-    call("HINCRBY", key("hash"), FIELDS, INTEGERS),
 ]
 SETS = [
     more(call("SADD", key("set")), VALUES),
     more(call("SREM", key("set")), VALUES),
     call("SMEMBERS", key("set")),
     call("SISMEMBER", key("set"), VALUES),
-    call("SCARD", key("set")),
 ]
-LIMIT = [b"LIMIT", b"1", b"2"]
 SORTED = [
     more(call("ZADD", key("sorted")), SCORES, FIELDS),
-    more(call("ZADD", key("sorted"), st.sampled_from([b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"])), SCORES, FIELDS),
-    call("ZINCRBY", key("sorted"), SCORES, FIELDS),
     more(call("ZREM", key("sorted")), FIELDS),
     call("ZSCORE", key("sorted"), FIELDS),
-    call("ZCARD", key("sorted")),
-    call("ZCOUNT", key("sorted"), BOUNDS, BOUNDS),
-    options(call("ZRANGEBYSCORE", key("sorted"), BOUNDS, BOUNDS), [b"WITHSCORES"], LIMIT, [b"what"]),
-    options(call("ZREVRANGEBYSCORE", key("sorted"), BOUNDS, BOUNDS), [b"WITHSCORES"], LIMIT),
+    call("ZRANGEBYSCORE", key("sorted"), BOUNDS, BOUNDS),
     call("ZREMRANGEBYSCORE", key("sorted"), BOUNDS, BOUNDS),
-    options(call("ZRANGE", key("sorted"), INTEGERS, INTEGERS), [b"WITHSCORES"], [b"REV"]),
     options(call("ZREVRANGE", key("sorted"), INTEGERS, INTEGERS), [b"WITHSCORES"], [b"what"]),
-    options(call("ZRANGE", key("sorted"), BOUNDS, BOUNDS, b"BYSCORE"), [b"WITHSCORES"], [b"REV"], LIMIT),
 ]
 STREAMS = [
-    more(call("XADD", key("stream"), IDS), FIELDS, VALUES),
-    more(call("XADD", key("stream"), b"MAXLEN", INTEGERS, IDS), FIELDS, VALUES, most=1),
-    more(call("XADD", key("stream"), b"NOMKSTREAM", IDS), FIELDS, VALUES, most=1),
+    more(call("XADD", key("stream"), b"MAXLEN", INTEGERS, IDS), FIELDS, VALUES),
     call("XTRIM", key("stream"), st.sampled_from([b"MAXLEN", b"MINID", b"what"]), st.one_of(INTEGERS, IDS)),
     call("XLEN", key("stream")),
-    more(call("XDEL", key("stream")), IDS),
     options(call("XRANGE", key("stream"), RANGE_IDS, RANGE_IDS), [b"COUNT", b"2"], [b"COUNT", b"0"], [b"COUNT"]),
     options(call("XREVRANGE", key("stream"), RANGE_IDS, RANGE_IDS), [b"COUNT", b"1"], [b"what", b"1"]),
 ]
@@ -119,21 +92,11 @@ CHANNELS = [
     more(call("SUBSCRIBE"), st.sampled_from([b"c1", b"c2"]), most=2),
     more(call("UNSUBSCRIBE"), st.sampled_from([b"c1", b"c2"]), most=2),
     call("UNSUBSCRIBE"),
-    more(call("SSUBSCRIBE"), st.sampled_from([b"c1", b"c2"]), most=2),
-    call("SUNSUBSCRIBE", st.sampled_from([b"c1", b"c2"])),
     call("PUBLISH", st.sampled_from([b"c1", b"c2"]), VALUES),
-    call("SPUBLISH", st.sampled_from([b"c1", b"c2"]), VALUES),
-    call("PUBSUB", b"NUMSUB", b"c1", b"c2"),
 ]
 OTHERS = [
     call("PING"),
     call("PING", VALUES),
-    call("ECHO", VALUES),
-    call("SELECT", st.sampled_from([b"0", b"99", b"x"])),
-    call("CLIENT", b"SETNAME", b"me"),
-    call("CLIENT", b"GETNAME"),
-    call("CLIENT", b"SETINFO", b"lib-name", b"x"),
-    call("ROLE"),
     call("CONFIG", b"GET", b"appendfsync"),
     call("WHAT", VALUES),
 ]
@@ -141,21 +104,14 @@ OTHERS = [
 SCRIPTS = (
     b"return {1, 'two', false, true, 3.99, {ok='fine'}, {1, {2}}, nil, 5}",
     b"return redis.call('GET', KEYS[1])",
-    b"return redis.pcall('HGETALL', KEYS[1])",
-    b"return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')",
+    b"return redis.call('ZREVRANGE', KEYS[1], 0, -1, 'WITHSCORES')",
     b"return redis.call('XRANGE', KEYS[1], '-', '+')",
     b"return {err = 'MINE is the error'}",
-    b"return redis.error_reply('MINE again')",
-    b"return redis.status_reply('GOOD')",
-    b"local r = redis.pcall('INCR', KEYS[1]) if type(r) == 'table' then return r['err'] end return r",
     b"return redis.call('SET', KEYS[1], 0.1 + 5)",
     b"redis.call('SET', KEYS[1], 7) return redis.call('GET', KEYS[1])",
     b"return tostring(1790000000123456) .. ' ' .. tonumber('0x10') .. string.format(' %.0f', 2^53)",
     b"return {type(redis.call('GET', KEYS[1])), type(redis.call('SMEMBERS', KEYS[1])), #ARGV, #KEYS}",
-    b"return cjson.encode({1, 2, {a = 'b'}})",
-    b"return {cjson.decode('[1,\"x\",{\"a\":[2]}]')[3].a[1], cjson.decode(cjson.encode('q'))}",
     b"return cmsgpack.unpack(cmsgpack.pack({1, 'x', {2, 3}}))",
-    b"return redis.sha1hex(ARGV[1])",
     b"return redis.call('PUBLISH', 'c1', ARGV[1])",
     b"return unknown_name",
     b"new_global = 1",
@@ -171,11 +127,10 @@ EVALUATIONS = [
     st.tuples(st.sampled_from(SCRIPTS), any_key, VALUES).map(lambda p: [b"EVAL", p[0], b"1", p[1], p[2]]),
     call("EVALSHA", b"0" * 40, b"0"),
     call("EVAL", b"return 1", INTEGERS),
-    call("SCRIPT", b"EXISTS", b"0" * 40),
 ]
 
 GROUPS = (TEXT, KEYS, HASHES, SETS, SORTED, STREAMS, CHANNELS, OTHERS, EVALUATIONS)
 
 sensible = st.one_of(*(st.one_of(*group) for group in GROUPS))
-spoiled = st.tuples(sensible, st.integers(0, 3), VALUES).map(lambda p: [*p[0][: p[1] + 1], p[2]])
+spoiled = st.tuples(sensible, st.integers(0, 3), VALUES).map(lambda p: [*p[0][:-1][: p[1] + 1], p[2]])
 requests = st.lists(st.one_of(sensible, sensible, sensible, sensible, spoiled), min_size=1, max_size=25)

@@ -5,8 +5,8 @@ from re import compile as compile_pattern
 from re import escape, fullmatch
 
 from tests.simulation.engine import Engine, command
-from tests.simulation.keyspace import Hash, Set, SortedSet, Stream
-from tests.simulation.resp import NOT_AN_INTEGER, OK, SYNTAX, Members, Refusal, Reply, Simple, integer
+from tests.simulation.keyspace import Hash, Set
+from tests.simulation.resp import OK, SYNTAX, Members, Refusal, Reply, Simple, integer
 
 # --- the server -------------------------------------------------------------------------------------------------------
 
@@ -16,19 +16,9 @@ def ping(_engine: Engine, arguments: list[bytes]) -> Reply:
     return arguments[0] if arguments else Simple(b"PONG")
 
 
-@command("echo", 1)
-def echo(_engine: Engine, arguments: list[bytes]) -> Reply:
-    return arguments[0]
-
-
 @command("time", 0)
 def time(engine: Engine, _arguments: list[bytes]) -> Reply:
     return [b"%d" % (engine.time_us // 1_000_000), b"%d" % (engine.time_us % 1_000_000)]
-
-
-@command("role", 0)
-def role(engine: Engine, _arguments: list[bytes]) -> Reply:
-    return [engine.identities.role.encode(), 0, []]
 
 
 @command("info", 0, -1)
@@ -44,7 +34,7 @@ def info(engine: Engine, arguments: list[bytes]) -> Reply:
         },
         "Persistence": {"loading": 0, "aof_enabled": 1},
         "Replication": {
-            "role": own.role,
+            "role": "master",
             "connected_slaves": engine.replicas,
             "master_replid": own.replication_id,
             "master_replid2": own.previous_replication_id,
@@ -70,19 +60,7 @@ def config(engine: Engine, arguments: list[bytes]) -> Reply:
 
 @command("publish", 2)
 def publish(engine: Engine, arguments: list[bytes]) -> Reply:
-    return engine.exchange.publish(engine, arguments[0], arguments[1], sharded=False)
-
-
-@command("spublish", 2)
-def spublish(engine: Engine, arguments: list[bytes]) -> Reply:
-    return engine.exchange.publish(engine, arguments[0], arguments[1], sharded=True)
-
-
-@command("flushall", 0, 1)
-def flushall(engine: Engine, _arguments: list[bytes]) -> Reply:
-    for key in engine.data.names():
-        engine.data.delete(key)
-    return OK
+    return engine.exchange.publish(engine, arguments[0], arguments[1])
 
 
 @command("scan", 1, -1)
@@ -94,10 +72,8 @@ def scan(engine: Engine, arguments: list[bytes]) -> Reply:
         raise Refusal(SYNTAX)
     options = {name.upper(): value for name, value in zip(arguments[1::2], arguments[2::2], strict=True)}
     pattern = options.get(b"MATCH", b"*").decode("latin-1")
-    kind = options.get(b"TYPE", b"").lower()
     matches = compile_pattern(_glob(pattern)).match
-    keys = [key for key in engine.data.names() if matches(key.decode("latin-1"))]
-    return [b"0", [key for key in keys if not kind or type_of(engine, [key]) == kind]]
+    return [b"0", [key for key in engine.data.names() if matches(key.decode("latin-1"))]]
 
 
 def _glob(pattern: str) -> str:
@@ -112,9 +88,8 @@ def _glob(pattern: str) -> str:
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-@command("del", 1, -1)
 @command("unlink", 1, -1)
-def delete(engine: Engine, arguments: list[bytes]) -> Reply:
+def unlink(engine: Engine, arguments: list[bytes]) -> Reply:
     return sum(engine.data.get(key) is not None and engine.data.delete(key) for key in arguments)
 
 
@@ -123,62 +98,28 @@ def exists(engine: Engine, arguments: list[bytes]) -> Reply:
     return sum(engine.data.get(key) is not None for key in arguments)
 
 
-@command("type", 1)
-def type_of(engine: Engine, arguments: list[bytes]) -> Reply:
-    names = {bytes: b"string", Hash: b"hash", Set: b"set", SortedSet: b"zset", Stream: b"stream"}
-    value = engine.data.get(arguments[0])
-    return Simple(b"none" if value is None else names[type(value)])
-
-
-def _expire(engine: Engine, arguments: list[bytes], factor: int, base_ms: int) -> Reply:
-    key, options = arguments[0], {option.upper() for option in arguments[2:]}
-    for option in arguments[2:]:
-        if option.upper() not in (b"NX", b"XX", b"GT", b"LT"):
-            raise Refusal(f"ERR Unsupported option {option.decode(errors='replace')}")
-    if b"NX" in options and len(options) > 1:
-        raise Refusal("ERR NX and XX, GT or LT options at the same time are not compatible")
-    if {b"GT", b"LT"} <= options:
-        raise Refusal("ERR GT and LT options at the same time are not compatible")
-    due_ms = base_ms + factor * integer(arguments[1])
+def _expire(engine: Engine, key: bytes, due_ms: int, name: str) -> Reply:
     if abs(due_ms) >= 2**63:
-        raise Refusal(f"ERR invalid expire time in '{'pexpire' if factor == 1 else 'expire'}' command")
+        raise Refusal(f"ERR invalid expire time in '{name}' command")
     if engine.data.get(key) is None:
-        return 0
-    known_ms = engine.data.expiry_ms(key)
-    if (
-        (b"NX" in options and known_ms is not None)
-        or (b"XX" in options and known_ms is None)
-        or (b"GT" in options and (known_ms is None or due_ms <= known_ms))
-        or (b"LT" in options and known_ms is not None and due_ms >= known_ms)
-    ):
         return 0
     engine.data.expire_at(key, due_ms)
     return 1
 
 
-@command("expire", 2, -1)
-def expire(engine: Engine, arguments: list[bytes]) -> Reply:
-    return _expire(engine, arguments, 1000, engine.data.now_ms())
-
-
-@command("pexpire", 2, -1)
+@command("pexpire", 2)
 def pexpire(engine: Engine, arguments: list[bytes]) -> Reply:
-    return _expire(engine, arguments, 1, engine.data.now_ms())
+    return _expire(engine, arguments[0], engine.data.now_ms() + integer(arguments[1]), "pexpire")
 
 
-@command("pexpireat", 2, -1)
+@command("pexpireat", 2)
 def pexpireat(engine: Engine, arguments: list[bytes]) -> Reply:
-    return _expire(engine, arguments, 1, 0)
+    return _expire(engine, arguments[0], integer(arguments[1]), "pexpireat")
 
 
-@command("expireat", 2, -1)
+@command("expireat", 2)
 def expireat(engine: Engine, arguments: list[bytes]) -> Reply:
-    return _expire(engine, arguments, 1000, 0)
-
-
-@command("persist", 1)
-def persist(engine: Engine, arguments: list[bytes]) -> Reply:
-    return int(engine.data.persist(arguments[0]))
+    return _expire(engine, arguments[0], 1000 * integer(arguments[1]), "expireat")
 
 
 @command("pttl", 1)
@@ -189,12 +130,6 @@ def pttl(engine: Engine, arguments: list[bytes]) -> Reply:
     return -1 if due_ms is None else due_ms - engine.data.now_ms()
 
 
-@command("ttl", 1)
-def ttl(engine: Engine, arguments: list[bytes]) -> Reply:
-    left_ms = pttl(engine, arguments)
-    return left_ms if left_ms < 0 else (left_ms + 500) // 1000
-
-
 # --- strings ----------------------------------------------------------------------------------------------------------
 
 
@@ -203,70 +138,21 @@ def get(engine: Engine, arguments: list[bytes]) -> Reply:
     return engine.data.text(arguments[0])
 
 
-@command("mget", 1, -1)
-def mget(engine: Engine, arguments: list[bytes]) -> Reply:
-    values = [engine.data.get(key) for key in arguments]
-    return [value if isinstance(value, bytes) else None for value in values]
-
-
-@command("set", 2, -1)
+@command("set", 2, 4)
 def set_(engine: Engine, arguments: list[bytes]) -> Reply:
-    data, (key, value, *options) = engine.data, arguments
-    flags, due_ms = _set_options(engine, options)
-    before = data.text(key) if b"GET" in flags else None
-    known = data.get(key) is not None
-    if (b"NX" in flags and known) or (b"XX" in flags and not known):
-        return before
-    data.set(key, value, keep_ttl=b"KEEPTTL" in flags)
-    if due_ms is not None:
-        data.expire_at(key, due_ms)
-    return before if b"GET" in flags else OK
-
-
-def _set_options(engine: Engine, options: list[bytes]) -> tuple[set[bytes], int | None]:
-    flags: set[bytes] = set()
-    time: tuple[bytes, bytes] | None = None
-    rest = list(options)
-    while rest:
-        option = rest.pop(0).upper()
-        if option in (b"NX", b"XX", b"GET", b"KEEPTTL"):
-            flags.add(option)
-        elif option in (b"EX", b"PX", b"EXAT", b"PXAT") and rest and (time is None or time[0] == option):
-            time = (option, rest.pop(0))
-        else:
+    """Put a string, with `PX milliseconds` for so long."""
+    key, value, *options = arguments
+    due_ms = None
+    if options:
+        if len(options) != 2 or options[0].upper() != b"PX":
             raise Refusal(SYNTAX)
-    if {b"NX", b"XX"} <= flags or (time is not None and b"KEEPTTL" in flags):
-        raise Refusal(SYNTAX)
-    if time is None:
-        return flags, None
-    unit, text = time
-    amount = integer(text) * (1000 if unit in (b"EX", b"EXAT") else 1)
-    if amount <= 0:
-        raise Refusal("ERR invalid expire time in 'set' command")
-    return flags, amount + (0 if unit.endswith(b"AT") else engine.data.now_ms())
-
-
-def _add(text: bytes | None, amount: int, refusal: str = NOT_AN_INTEGER) -> int:
-    try:
-        total = integer(b"0" if text is None else text) + amount
-    except Refusal:
-        raise Refusal(refusal) from None
-    if not -(2**63) <= total < 2**63:
-        raise Refusal("ERR increment or decrement would overflow")
-    return total
-
-
-@command("incrby", 2)
-def incrby(engine: Engine, arguments: list[bytes]) -> Reply:
-    amount = integer(arguments[1])
-    total = _add(engine.data.text(arguments[0]), amount)
-    engine.data.set(arguments[0], b"%d" % total, keep_ttl=True)
-    return total
-
-
-@command("incr", 1)
-def incr(engine: Engine, arguments: list[bytes]) -> Reply:
-    return incrby(engine, [arguments[0], b"1"])
+        due_ms = engine.data.now_ms() + integer(options[1])
+        if due_ms <= engine.data.now_ms():
+            raise Refusal("ERR invalid expire time in 'set' command")
+    engine.data.set(key, value)
+    if due_ms is not None:
+        engine.data.expire_at(key, due_ms)
+    return OK
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------------
@@ -283,12 +169,6 @@ def hset(engine: Engine, arguments: list[bytes]) -> Reply:
     return len(fields) - before
 
 
-@command("hsetnx", 3)
-def hsetnx(engine: Engine, arguments: list[bytes]) -> Reply:
-    fields = engine.data.find(arguments[0], Hash) or {}
-    return 0 if arguments[1] in fields else hset(engine, arguments)
-
-
 @command("hget", 2)
 def hget(engine: Engine, arguments: list[bytes]) -> Reply:
     return (engine.data.find(arguments[0], Hash) or {}).get(arguments[1])
@@ -300,29 +180,9 @@ def hmget(engine: Engine, arguments: list[bytes]) -> Reply:
     return [fields.get(name) for name in arguments[1:]]
 
 
-@command("hgetall", 1)
-def hgetall(engine: Engine, arguments: list[bytes]) -> Reply:
-    return dict(engine.data.find(arguments[0], Hash) or {})
-
-
-@command("hkeys", 1)
-def hkeys(engine: Engine, arguments: list[bytes]) -> Reply:
-    return list(engine.data.find(arguments[0], Hash) or {})
-
-
 @command("hvals", 1)
 def hvals(engine: Engine, arguments: list[bytes]) -> Reply:
     return list((engine.data.find(arguments[0], Hash) or {}).values())
-
-
-@command("hexists", 2)
-def hexists(engine: Engine, arguments: list[bytes]) -> Reply:
-    return int(arguments[1] in (engine.data.find(arguments[0], Hash) or {}))
-
-
-@command("hlen", 1)
-def hlen(engine: Engine, arguments: list[bytes]) -> Reply:
-    return len(engine.data.find(arguments[0], Hash) or {})
 
 
 @command("hdel", 2, -1)
@@ -333,16 +193,6 @@ def hdel(engine: Engine, arguments: list[bytes]) -> Reply:
     gone = sum(fields.pop(name, None) is not None for name in arguments[1:])
     engine.data.settle(arguments[0])
     return gone
-
-
-@command("hincrby", 3)
-def hincrby(engine: Engine, arguments: list[bytes]) -> Reply:
-    key, name, text = arguments
-    amount = integer(text)
-    fields = engine.data.find(key, Hash) or Hash()
-    total = _add(fields.get(name), amount, "ERR hash value is not an integer")
-    engine.data.open(key, Hash)[name] = b"%d" % total
-    return total
 
 
 # --- sets -------------------------------------------------------------------------------------------------------------
@@ -376,8 +226,3 @@ def smembers(engine: Engine, arguments: list[bytes]) -> Reply:
 @command("sismember", 2)
 def sismember(engine: Engine, arguments: list[bytes]) -> Reply:
     return int(arguments[1] in (engine.data.find(arguments[0], Set) or {}))
-
-
-@command("scard", 1)
-def scard(engine: Engine, arguments: list[bytes]) -> Reply:
-    return len(engine.data.find(arguments[0], Set) or {})

@@ -11,26 +11,18 @@ from tests.simulation.resp import Refusal, Reply
 class Exchange(Protocol):
     """Who hands published messages to subscribers."""
 
-    def publish(self, engine: "Engine", channel: bytes, payload: bytes, *, sharded: bool) -> int:
+    def publish(self, engine: "Engine", channel: bytes, payload: bytes) -> int:
         """Return how many got it."""
-
-
-class NoExchange:
-    """Nobody listens."""
-
-    def publish(self, engine: "Engine", channel: bytes, payload: bytes, *, sharded: bool) -> int:
-        return 0
 
 
 @dataclass
 class Identities:
     """What `INFO` tells about a server's past."""
 
-    replication_id: str = "a" * 40
-    previous_replication_id: str = "0" * 40
-    run_id: str = "b" * 40
+    replication_id: str
+    previous_replication_id: str
+    run_id: str
     version: str = "7.0.15"
-    role: str = "master"
 
 
 @dataclass
@@ -41,9 +33,9 @@ class Engine:
     """
 
     now_us: Callable[[], int]
+    exchange: Exchange
+    identities: Identities
     data: Keyspace = field(init=False)
-    exchange: Exchange = field(default_factory=NoExchange)
-    identities: Identities = field(default_factory=Identities)
     replicas: int = 0
     scripts: dict[bytes, bytes] = field(default_factory=dict)
     in_script: bool = False

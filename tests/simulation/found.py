@@ -1,4 +1,4 @@
-"""Plans that once broke a promise, by what they found: they are to stay whole."""
+"""Plans that once broke a promise, or what was taken for one, by what they found: they are to stay whole."""
 
 from tests.simulation.plan import (
     ClientPlan,
@@ -64,6 +64,28 @@ FOUND = {
             Publish(26_207, 0, "room:b", pause_ms=300),
             Publish(26_220, 0, "room:b"),
             Move(26_326, 0, to=1),
+        ),
+    ),
+    "what was accepted between two crashes of one kind is lost by the first": Plan(
+        skews_s=(0.0,),
+        clients=(ClientPlan(topics=("room:b",)),),
+        steps=(
+            KillRedis(8_600, 0, tenths=12, lag=2),
+            Publish(8_605, 0, "room:b"),
+            Move(8_606, 0, to=0, silent=True),
+            KillRedis(8_620, 0, tenths=9, lag=2),
+        ),
+        durable=False,
+    ),
+    "an acknowledgement that was not saved before Redis died does not count on another node": Plan(
+        seed=432,
+        skews_s=(0.0, 0.0, 0.0),
+        clients=(ClientPlan(topics=("room:b",)), ClientPlan(acknowledges=True, topics=("short:c",))),
+        steps=(
+            Publish(600, 3, "short:c", 4, pause_ms=30),
+            Publish(18_700, 1, "short:c", pause_ms=5),
+            KillRedis(18_704, 0, tenths=30, lag=2),
+            Move(21_547, 1, to=2, silent=True),
         ),
     ),
 }

@@ -80,11 +80,10 @@ class Keyspace:
         if isinstance(value := self._values.get(key), Hash | Set | SortedSet) and not value:
             self.delete(key)
 
-    def set(self, key: bytes, value: Value, *, keep_ttl: bool = False) -> None:
+    def set(self, key: bytes, value: Value) -> None:
         """Put a value in place of whatever was there."""
         self._values[key] = value
-        if not keep_ttl:
-            self._expiries.pop(key, None)
+        self._expiries.pop(key, None)
 
     def delete(self, key: bytes) -> bool:
         """Drop a key; False where there was none."""
@@ -101,10 +100,6 @@ class Keyspace:
             self.delete(key)
         else:
             self._expiries[key] = due_ms
-
-    def persist(self, key: bytes) -> bool:
-        """Let a key stay for ever; False where it would have stayed anyway."""
-        return self.get(key) is not None and self._expiries.pop(key, None) is not None
 
     def names(self) -> list[bytes]:
         """List the keys that are there."""

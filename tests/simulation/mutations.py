@@ -163,7 +163,7 @@ def take_a_new_epoch_for_the_old_one() -> Iterator[None]:
         start, page = await skip(self, topic, track, since, page)
         return (Position(start.epoch, since.offset) if start.epoch != since.epoch else start), page
 
-    with replaced(Ordering, "_skip", steady), replaced(Fanout, "lose", silent):
+    with replaced(Ordering, "_skip", steady):
         yield
 
 
@@ -258,6 +258,16 @@ def count_the_members_of_dead_nodes() -> Iterator[None]:
         await trio.lowlevel.checkpoint()
 
     with replaced(Membership, "members", all_of), replaced(Membership, "_bury", never):
+        yield
+
+
+@mutation
+def tell_nobody_who_is_there() -> Iterator[None]:
+    async def away(self: Membership, topic: str) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        raise BrokerUnavailable("the broker is away")
+
+    with replaced(Membership, "members", away):
         yield
 
 

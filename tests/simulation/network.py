@@ -191,7 +191,6 @@ class Network:
 
     seed: int
     random: Random = field(init=False)
-    opened: int = 0
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -257,7 +256,6 @@ class Network:
         near, far = End(source, target, self, back, there), End(target, source, self, there, back)
         near.other, far.other = far, near
         self._ends[near] = self._ends[far] = None
-        self.opened += 1
         accept(far)
         return near
 

@@ -37,8 +37,6 @@ REDIS = "redis"
 SHORT_HISTORY = 4
 """Messages kept of the topics `short:*`: fewer than a client misses in a bad moment."""
 
-CLIENT_BUFFER_BYTES = 16 * 1024
-
 
 class Ears:
     """Telemetry that tells the oracle what must not happen, and the trace everything."""

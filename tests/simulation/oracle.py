@@ -29,7 +29,8 @@ class Broken(NamedTuple):
 class Listening:
     """One client on one durable topic, across its connections.
 
-    `last` is the newest place it was given or told, None while unknown (it has just asked for the earliest).
+    `last` is the newest place it was given or told, None while unknown: it has just asked for the earliest, or only the
+    server knows what it was sent. Then `owes_nothing_up_to` is the newest place up to which nothing need come any more.
     `owed_gap` is where a loss was admitted, which has to be named before anything else comes. `replayed_from`: resumed
     by acknowledgements, from this place on messages may come again, up to `last`. `unechoed` are its own messages that
     it does not want to hear.
@@ -38,6 +39,7 @@ class Listening:
     client: str
     topic: str
     last: Place | None = None
+    owes_nothing_up_to: Place | None = None
     owed_gap: Place | None = None
     replayed_from: Place | None = None
     is_open: bool = False
@@ -122,6 +124,7 @@ class Oracle:
             one.last = told
         elif since == "earliest":
             one.last = None
+            one.owes_nothing_up_to = None if told in self.accepted[topic] else told  # nothing is kept that could come
         elif recovered:
             self._judge_continuity(one, since, told)
             one.last = since
@@ -135,13 +138,15 @@ class Oracle:
         """A topic in `connected` of a resumed session; `since` is the position the client gave, None: the server's."""
         known = one.last
         one.is_open, one.replayed_from, one.owed_gap = True, None, None
+        one.owes_nothing_up_to = told
         if told is None or known is None:
             one.last = None if recovered else told
         elif recovered is False:
             if since is not None:
                 self._judge_refusal(one, since, told)
             misses = told[1] > 0 and (known[0] != told[0] or known[1] < told[1])
-            one.owed_gap = told if misses else None
+            if misses:
+                one.owed_gap, one.owes_nothing_up_to = told, None
             if since is None and acked is None:
                 one.last = None  # what was sent last and never acknowledged may be lost: only the server knows
             elif not misses:
@@ -216,12 +221,16 @@ class Oracle:
             self.break_("a message with a key comes once", f"{one}: {data!r} came as {one.heard[data]} before")
 
     def _pass_own(self, one: Listening, place: Place) -> None:
+        one.last = self._past_own(one, one.last, place)
+
+    def _past_own(self, one: Listening, last: Place | None, place: Place) -> Place | None:
         """Go past the client's own messages that it does not want to hear: they may be left out."""
-        while one.last is not None and one.last[0] == place[0] and one.last[1] + 1 < place[1]:
-            following = (one.last[0], one.last[1] + 1)
+        while last is not None and last[0] == place[0] and last[1] + 1 < place[1]:
+            following = (last[0], last[1] + 1)
             if self._ever.get((one.topic, following)) not in one.unechoed:
-                return
-            one.last = following
+                break
+            last = following
+        return last
 
     def gap(self, one: Listening, epoch: str, first: int, last: int, reason: str) -> None:
         """A `gap` arrived."""
@@ -263,8 +272,9 @@ class Oracle:
     def judge_whole(self, client: str, topic: str, newest: Place) -> None:
         """All faults are over for long enough: a subscriber has everything."""
         one = self.listening(client, topic)
-        self._pass_own(one, (newest[0], newest[1] + 1))
-        if one.is_open and one.last is not None and one.last != newest:
+        known = one.owes_nothing_up_to if one.last is None else one.last
+        known = self._past_own(one, known, (newest[0], newest[1] + 1))
+        if one.is_open and known != newest:
             self.break_("after the faults everybody is made whole", f"{one}; the newest is {newest}")
 
     def judge_heard(self, client: str, topic: str, data: Any) -> None:

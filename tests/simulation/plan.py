@@ -182,10 +182,24 @@ class Plan:
         kinds = (FailOver,) if self.durable else (FailOver, KillRedis)
         return any(isinstance(step, kinds) for step in self.steps)
 
-    @property
-    def may_split(self) -> bool:
-        """Whether two servers serve at once."""
-        return any(isinstance(step, FailOver) and step.split for step in self.steps)
+    def is_calm(self, since_s: float, until_s: float) -> bool:
+        """Whether every node reaches Redis in that time: nothing goes wrong between them, or is still got over."""
+        return not any(
+            step.at / 1000 <= until_s and since_s <= step.at / 1000 + _lasts_s(step) + GOT_OVER_S
+            for step in self.steps
+            if isinstance(step, REDIS_FAULTS)
+        )
+
+
+GOT_OVER_S = 5.0
+"""So long may a node need to notice that it lost Redis, or to find it again."""
+
+REDIS_FAULTS = (CutRedis, ClogRedis, SlowRedis, KillRedis, StallRedis, FailOver, DropClients)
+
+
+def _lasts_s(fault: Fault) -> float:
+    lag = fault.lag if isinstance(fault, KillRedis | FailOver) else 0
+    return (lag + fault.tenths) / 10
 
 
 INCIDENTS = 4

@@ -1,4 +1,4 @@
-"""What a Redis answers, as values, and the bytes they become: RESP3 (or RESP2, where nobody said HELLO 3).
+"""What a Redis answers, as values, and the bytes they become in RESP3.
 
 An answer is None, int, float, bytes, a list, a dict (a map) or one of the types here.
 """
@@ -18,7 +18,7 @@ class Members(list[bytes]):
 
 
 class Scores(list[list[Any]]):
-    """Members with their scores, as pairs; RESP2 has them in one flat list."""
+    """Members with their scores, as pairs; scripts get them in one flat list."""
 
 
 class Push(list[Any]):
@@ -43,16 +43,16 @@ def number_text(value: float) -> bytes:
     return b"%.17g" % value
 
 
-def encode_reply(reply: Reply, version: int = 3) -> bytes:
+def encode_reply(reply: Reply) -> bytes:
     """Write an answer down."""
     out: list[bytes] = []
-    _encode(reply, version, out)
+    _encode(reply, out)
     return b"".join(out)
 
 
-def _encode(reply: Reply, version: int, out: list[bytes]) -> None:
+def _encode(reply: Reply, out: list[bytes]) -> None:
     if reply is None:
-        out.append(b"_\r\n" if version == 3 else b"$-1\r\n")
+        out.append(b"_\r\n")
     elif isinstance(reply, Simple):
         out.append(b"+%b\r\n" % reply)
     elif isinstance(reply, bytes):
@@ -60,31 +60,25 @@ def _encode(reply: Reply, version: int, out: list[bytes]) -> None:
     elif isinstance(reply, int):
         out.append(b":%d\r\n" % reply)
     elif isinstance(reply, float):
-        text = number_text(reply)
-        out.append(b",%b\r\n" % text if version == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
+        out.append(b",%b\r\n" % number_text(reply))
     elif isinstance(reply, Refusal):
         out.append(b"-%b\r\n" % str(reply).replace("\r", " ").replace("\n", " ").encode())
     elif isinstance(reply, dict):
-        out.append(b"%%%d\r\n" % len(reply) if version == 3 else b"*%d\r\n" % (2 * len(reply)))
+        out.append(b"%%%d\r\n" % len(reply))
         for key, value in reply.items():
-            _encode(key, version, out)
-            _encode(value, version, out)
-    elif isinstance(reply, Scores) and version == 2:
-        _encode([item for pair in reply for item in pair], version, out)
+            _encode(key, out)
+            _encode(value, out)
     else:
-        mark = b"*"
-        if version == 3:
-            mark = b"~" if isinstance(reply, Members) else b">" if isinstance(reply, Push) else b"*"
+        mark = b"~" if isinstance(reply, Members) else b">" if isinstance(reply, Push) else b"*"
         out.append(b"%b%d\r\n" % (mark, len(reply)))
         for item in reply:
-            _encode(item, version, out)
+            _encode(item, out)
 
 
 def plain(reply: Reply) -> Reply:
-    """Return an answer as a script sees it: RESP2, without maps, sets and doubles."""
-    if isinstance(reply, dict | Scores):
-        pairs = reply.items() if isinstance(reply, dict) else reply
-        return [plain(item) for pair in pairs for item in pair]
+    """Return an answer as a script sees it: RESP2, without sets and doubles."""
+    if isinstance(reply, Scores):
+        return [plain(item) for pair in reply for item in pair]
     if isinstance(reply, list):
         return [plain(item) for item in reply]
     return number_text(reply) if isinstance(reply, float) else reply

@@ -1,11 +1,10 @@
-"""Lua scripts in a simulated Redis: EVAL, EVALSHA and SCRIPT over Lua 5.1, with what Redis gives to scripts.
+"""Lua scripts in a simulated Redis: EVAL and EVALSHA over Lua 5.1, with what the product's scripts take from Redis.
 
 There is one Lua for all servers of the process, since scripts keep nothing in it; a compiled script is kept by its sha.
 """
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
 
@@ -13,9 +12,9 @@ import lupa.lua51
 import msgspec
 
 from tests.simulation.engine import COMMANDS, Engine, command
-from tests.simulation.resp import OK, Refusal, Reply, Simple, integer, plain
+from tests.simulation.resp import Refusal, Reply, Simple, integer, plain
 
-NOT_IN_SCRIPTS = {b"eval", b"evalsha", b"script", b"wait", b"subscribe", b"unsubscribe", b"hello", b"auth", b"client"}
+NOT_IN_SCRIPTS = {b"eval", b"evalsha", b"wait", b"subscribe", b"unsubscribe", b"hello"}
 
 _SANDBOX = """
 io, os.execute, os.exit, os.remove, os.rename, os.tmpname, os.getenv = nil, nil, nil, nil, nil, nil, nil
@@ -45,25 +44,7 @@ class Scripts:
         self._engine: Engine | None = None
         table = self._lua.table_from
         own = self._lua.globals()
-        own[b"redis"] = table(
-            {
-                b"call": self._call,
-                b"pcall": self._pcall,
-                b"sha1hex": lambda text: sha1(_text(text), usedforsecurity=False).hexdigest().encode(),
-                b"error_reply": lambda text: table(
-                    {b"err": text if text[:1] == b"-" or b" " in text else b"ERR " + text}
-                ),
-                b"status_reply": lambda text: table({b"ok": text}),
-                b"log": lambda *_: None,
-                b"setresp": self._set_version,
-                b"replicate_commands": lambda: True,
-                b"LOG_WARNING": 3,
-                b"LOG_NOTICE": 2,
-                b"LOG_VERBOSE": 1,
-                b"LOG_DEBUG": 0,
-            }
-        )
-        own[b"cjson"] = table({b"encode": self._to_json, b"decode": self._from_json})
+        own[b"redis"] = table({b"call": self._call})
         own[b"cmsgpack"] = table({b"pack": self._pack, b"unpack": self._unpack})
         own[b"KEYS"] = own[b"ARGV"] = table([])
         self._set: Any = self._lua.eval("function(keys, argv) rawset(_G, 'KEYS', keys) rawset(_G, 'ARGV', argv) end")
@@ -117,18 +98,6 @@ class Scripts:
             raise reply
         return self._to_lua(plain(reply))
 
-    def _pcall(self, *parts: Any) -> Any:
-        try:
-            reply = self._execute(parts)
-        except Refusal as refusal:
-            reply = refusal
-        return self._to_lua(plain(reply))
-
-    @staticmethod
-    def _set_version(version: int) -> None:
-        if version != 2:
-            raise Refusal("ERR the simulated Redis speaks RESP2 to scripts")
-
     # --- values -------------------------------------------------------------------------------------------------------
 
     def _to_lua(self, reply: Reply) -> Any:
@@ -136,8 +105,6 @@ class Scripts:
             return False
         if isinstance(reply, Simple):
             return self._lua.table_from({b"ok": bytes(reply)})
-        if isinstance(reply, Refusal):
-            return self._lua.table_from({b"err": str(reply).encode()})
         if isinstance(reply, list):
             return self._lua.table_from([self._to_lua(item) for item in reply])
         return reply
@@ -164,42 +131,26 @@ class Scripts:
             items.append(self._to_reply(item))
         return items
 
-    def _to_python(self, value: Any, text: Callable[[bytes], Any]) -> Any:
+    def _to_python(self, value: Any) -> Any:
+        """Turn a table into a list: the product's scripts pack no maps."""
         if isinstance(value, bytes):
-            return text(value)
+            return value.decode()
         if lupa.lua51.lua_type(value) != "table":
             return value
-        length = len(value)
-        if length or not list(value.keys()):
-            return [self._to_python(value[index], text) for index in range(1, length + 1)] if length else {}
-        return {self._to_python(key, text): self._to_python(item, text) for key, item in value.items()}
+        return [self._to_python(value[index]) for index in range(1, len(value) + 1)]
 
     def _from_python(self, value: Any) -> Any:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogateescape")
+            return value.encode()
         if isinstance(value, list):
             return self._lua.table_from([self._from_python(item) for item in value])
-        if isinstance(value, dict):
-            return self._lua.table_from(
-                {self._from_python(key): self._from_python(item) for key, item in value.items()}
-            )
         return value
 
-    def _to_json(self, value: Any) -> bytes:
-        return json.dumps(self._to_python(value, bytes.decode), separators=(",", ":"), ensure_ascii=False).encode()
-
-    def _from_json(self, text: bytes) -> Any:
-        return self._from_python(json.loads(text))
-
     def _pack(self, *values: Any) -> bytes:
-        return b"".join(msgspec.msgpack.encode(self._to_python(value, bytes.decode)) for value in values)
+        return b"".join(msgspec.msgpack.encode(self._to_python(value)) for value in values)
 
     def _unpack(self, text: bytes) -> Any:
         return self._from_python(msgspec.msgpack.decode(text))
-
-
-def _text(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else b"%.14g" % value
 
 
 def _argument(part: Any) -> bytes:
@@ -242,18 +193,3 @@ def evaluate_by_sha(engine: Engine, arguments: list[bytes]) -> Reply:
     if text is None:
         raise Refusal("NOSCRIPT No matching script. Please use EVAL.")
     return SCRIPTS.run(engine, text, keys, rest)
-
-
-@command("script", 1, -1)
-def script(engine: Engine, arguments: list[bytes]) -> Reply:
-    what = arguments[0].upper()
-    if what == b"LOAD" and len(arguments) == 2:
-        SCRIPTS.compiled(arguments[1])
-        engine.scripts[sha(arguments[1])] = arguments[1]
-        return sha(arguments[1])
-    if what == b"EXISTS" and len(arguments) > 1:
-        return [int(digest.lower() in engine.scripts) for digest in arguments[1:]]
-    if what == b"FLUSH":
-        engine.scripts.clear()
-        return OK
-    raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try SCRIPT HELP.")

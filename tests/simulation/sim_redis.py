@@ -19,7 +19,7 @@ from tests.simulation import commands, ordered_commands, scripting
 from tests.simulation.engine import Engine, Identities
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.network import RECEIVE_BYTES, Gone
-from tests.simulation.resp import OK, Push, Refusal, Reply, Simple, encode_reply, integer
+from tests.simulation.resp import Push, Refusal, Reply, encode_reply, integer
 
 KNOWN = (commands, ordered_commands, scripting)
 """What registers commands when it is imported."""
@@ -42,21 +42,17 @@ class Session:
         self.number = number
         self.engine = engine
         self.end = end
-        self.version = 2
-        self.name = b""
-        self.authenticated = False
         self.channels: dict[bytes, None] = {}
-        self.shard_channels: dict[bytes, None] = {}
         self.over = False
 
     @property
     def is_subscriber(self) -> bool:
-        return bool(self.channels or self.shard_channels)
+        return bool(self.channels)
 
     def send(self, reply: Reply) -> None:
         """Write an answer or a push; one that is cut meanwhile hears nothing."""
         try:
-            self.end.send_now(encode_reply(reply, self.version))
+            self.end.send_now(encode_reply(reply))
         except Gone:
             self.over = True
 
@@ -64,11 +60,10 @@ class Session:
 class SimRedis:
     """One server. `witness` is told of everything that is published."""
 
-    def __init__(self, *, now_us: Callable[[], int], random: Random, password: str | None = None) -> None:
+    def __init__(self, *, now_us: Callable[[], int], random: Random) -> None:
         self.random = random
         self._now_us = now_us
         self.engine = self._fresh_engine("")
-        self.password = password
         self.sessions: dict[int, Session] = {}
         self._stalled: trio.Event | None = None
         self._replica: Keyspace | None = None
@@ -118,18 +113,10 @@ class SimRedis:
         name = request[0].lower()
         if name in SUBSCRIBING:
             self._subscribing(session, name, request[1:])
+        elif name == b"hello":
+            session.send(self._hello(session, request[1:]))
         else:
-            session.send(self._reply(session, name, request))
-
-    def _reply(self, session: Session, name: bytes, request: list[bytes]) -> Reply:
-        try:
-            if name in (b"hello", b"auth", b"select", b"client", b"quit", b"reset", b"pubsub"):
-                return getattr(self, f"_{name.decode()}")(session, request[1:])
-            if self.password is not None and not session.authenticated:
-                return Refusal("NOAUTH Authentication required.")
-        except Refusal as refusal:
-            return refusal
-        return session.engine.execute(request)
+            session.send(session.engine.execute(request))
 
     async def _wait(self, session: Session, arguments: Sequence[bytes]) -> None:
         if len(arguments) != 2:
@@ -141,115 +128,41 @@ class SimRedis:
         session.send(session.engine.replicas)
 
     def _hello(self, session: Session, arguments: list[bytes]) -> Reply:
-        rest = list(arguments)
-        version = session.version
-        if rest:
-            try:
-                version = integer(rest.pop(0))
-            except Refusal:
-                raise Refusal("ERR Protocol version is not an integer or out of range") from None
-            if version not in (2, 3):
-                raise Refusal("NOPROTO unsupported protocol version")
-        name = None
-        while rest:
-            option = rest.pop(0).upper()
-            if option == b"AUTH" and len(rest) >= 2:
-                self._authenticate(session, rest.pop(0), rest.pop(0))
-            elif option == b"SETNAME" and rest:
-                name = rest.pop(0)
-            else:
-                raise Refusal(f"ERR Syntax error in HELLO option '{option.decode().lower()}'")
-        if self.password is not None and not session.authenticated:
-            raise Refusal("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO")
-        session.version, session.name = version, session.name if name is None else name
-        own = session.engine.identities
+        if arguments[:1] != [b"3"] or [option.upper() for option in arguments[1::2]] not in ([], [b"SETNAME"]):
+            return Refusal("ERR the simulated Redis is greeted with HELLO 3 SETNAME name")
         return {
             b"server": b"redis",
-            b"version": own.version.encode(),
-            b"proto": version,
+            b"version": session.engine.identities.version.encode(),
+            b"proto": 3,
             b"id": session.number,
             b"mode": b"standalone",
-            b"role": own.role.encode(),
+            b"role": b"master",
             b"modules": [],
         }
-
-    def _authenticate(self, session: Session, user: bytes, password: bytes) -> None:
-        if self.password is not None and (user, password) != (b"default", self.password.encode()):
-            raise Refusal("WRONGPASS invalid username-password pair or user is disabled.")
-        session.authenticated = True
-
-    def _auth(self, session: Session, arguments: list[bytes]) -> Reply:
-        if len(arguments) not in (1, 2):
-            raise Refusal("ERR wrong number of arguments for 'auth' command")
-        self._authenticate(session, arguments[0] if len(arguments) == 2 else b"default", arguments[-1])
-        return OK
-
-    def _select(self, _session: Session, arguments: list[bytes]) -> Reply:
-        if len(arguments) != 1:
-            raise Refusal("ERR wrong number of arguments for 'select' command")
-        if not 0 <= integer(arguments[0]) < 16:
-            raise Refusal("ERR DB index is out of range")
-        return OK
-
-    def _client(self, session: Session, arguments: list[bytes]) -> Reply:
-        what = arguments[0].upper()
-        if what == b"SETNAME" and len(arguments) == 2:
-            session.name = arguments[1]
-            return OK
-        if (what in (b"SETNAME", b"GETNAME", b"ID") and len(arguments) != 1) or what == b"SETNAME":
-            raise Refusal(f"ERR wrong number of arguments for 'client|{what.decode().lower()}' command")
-        if what == b"GETNAME":
-            return session.name or None
-        if what == b"ID":
-            return session.number
-        raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try CLIENT HELP.")
-
-    def _quit(self, session: Session, _arguments: list[bytes]) -> Reply:
-        session.over = True
-        return OK
-
-    def _reset(self, session: Session, _arguments: list[bytes]) -> Reply:
-        self._subscribing(session, b"unsubscribe", [])
-        session.version, session.authenticated = 2, False
-        return Simple(b"RESET")
 
     # --- subscriptions ------------------------------------------------------------------------------------------------
 
     def _subscribing(self, session: Session, name: bytes, arguments: list[bytes]) -> None:
-        if self.password is not None and not session.authenticated:
-            session.send(Refusal("NOAUTH Authentication required."))
-            return
-        own = session.shard_channels if name.startswith((b"ssub", b"sunsub")) else session.channels
-        if name.endswith(b"unsubscribe"):
+        own = session.channels
+        if name == b"unsubscribe":
             for channel in arguments or list(own) or [None]:
                 own.pop(channel, None)  # type: ignore[arg-type]
                 session.send(Push([name, channel, len(own)]))
         elif not arguments:
-            session.send(Refusal(f"ERR wrong number of arguments for '{name.decode()}' command"))
+            session.send(Refusal("ERR wrong number of arguments for 'subscribe' command"))
         else:
             for channel in arguments:
                 own[channel] = None
                 session.send(Push([name, channel, len(own)]))
 
-    def publish(self, engine: Engine, channel: bytes, payload: bytes, *, sharded: bool) -> int:
+    def publish(self, engine: Engine, channel: bytes, payload: bytes) -> int:
         """Hand a message to every subscriber of its channel at the same server."""
         self.witness(engine, channel, payload)
-        push = Push([b"smessage" if sharded else b"message", channel, payload])
         sessions = [session for session in self.sessions.values() if session.engine is engine]
-        heard = [one for one in sessions if channel in (one.shard_channels if sharded else one.channels)]
+        heard = [session for session in sessions if channel in session.channels]
         for session in heard:
-            session.send(push)
+            session.send(Push([b"message", channel, payload]))
         return len(heard)
-
-    def _pubsub(self, _session: Session, arguments: list[bytes]) -> Reply:
-        what = arguments[0].upper()
-        count = {b"NUMSUB": "channels", b"SHARDNUMSUB": "shard_channels"}.get(what)
-        if count is None:
-            raise Refusal(f"ERR unknown subcommand '{arguments[0].decode(errors='replace')}'. Try PUBSUB HELP.")
-        reply: list[Reply] = []
-        for channel in arguments[1:]:
-            reply += [channel, sum(channel in getattr(session, count) for session in self.sessions.values())]
-        return reply
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
@@ -285,10 +198,12 @@ class SimRedis:
         self.engine.adopt(kept)
         self.engine.keeps_all, self._replica = keeps_all, None
 
-    def lag(self) -> None:
-        """Let the replica, and a disk that not every write waits for, hear nothing more from now on."""
-        if self._replica is None:
-            self._replica = self.engine.data.copy()
+    def lag(self) -> bool:
+        """Let the replica, and a disk that not every write waits for, hear nothing more; False where they did not."""
+        if self._replica is not None:
+            return False
+        self._replica = self.engine.data.copy()
+        return True
 
     def catch_up(self) -> None:
         """Let the replica have everything again."""
@@ -305,4 +220,4 @@ class SimRedis:
         return Engine(self._now_us, exchange=self, identities=self._fresh_identities(previous))
 
 
-SUBSCRIBING = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
+SUBSCRIBING = (b"subscribe", b"unsubscribe")

@@ -74,9 +74,9 @@ def comparable(request: Request, reply: Any) -> Any:
     name = request[0].upper()
     if isinstance(reply, hiredis.ReplyError):
         return _error(name, str(reply))
-    if name in (b"PTTL", b"TTL") and isinstance(reply, int) and reply > 0:
-        return round(reply / (10_000 if name == b"PTTL" else 10))
-    if name in (b"SCAN", b"SMEMBERS", b"HKEYS", b"HVALS"):
+    if name == b"PTTL" and isinstance(reply, int) and reply > 0:
+        return round(reply / 10_000)
+    if name in (b"SCAN", b"SMEMBERS", b"HVALS"):
         return _without_order(reply)
     return _normal(reply)
 
@@ -120,7 +120,6 @@ def test_every_command_is_answered_as_redis_does(server: RedisServer, sequence: 
     try:
         for preparation in ([b"FLUSHALL"], [b"SCRIPT", b"FLUSH"], [b"HELLO", b"3"]):
             real.ask(preparation)
-            simulated.ask(preparation)
         for request in sequence:
             answers, own = ([comparable(request, reply) for reply in one.ask(request)] for one in (real, simulated))
             if request == [b"UNSUBSCRIBE"]:

@@ -69,6 +69,10 @@ def plain(data: str) -> Act:
     return lambda oracle: oracle.deliver("c", "t", None, data)
 
 
+def given(offset: int, data: str) -> Act:
+    return lambda oracle: oracle.deliver("c", "t", (A, offset), data)
+
+
 LATEST = subscribed("latest", 0)
 
 WELL: dict[str, list[Act]] = {
@@ -122,6 +126,24 @@ WELL: dict[str, list[Act]] = {
         lambda oracle: oracle.lose("t", {}),
         lambda oracle: oracle.append("t", (B, 1), f"{A}-1"),
     ],
+    "nothing to come after what only the server knows": [
+        LATEST,
+        accepted(1, 2),
+        heard(1),
+        resumed(2, True, None),
+        whole(2),
+    ],
+    "an own message left out after it": [
+        LATEST,
+        accepted(1, 2),
+        heard(1),
+        resumed(2, True, None),
+        accepted(3),
+        unechoed(3),
+        whole(3),
+    ],
+    "the earliest of nothing": [subscribed("earliest", 0, True), whole(0)],
+    "the earliest of an epoch that only goes on counting": [subscribed("earliest", 5, True, B), whole(5, B)],
     "without positions": [lambda oracle: oracle.attempt("x"), LATEST, plain("x")],
 }
 
@@ -141,6 +163,18 @@ BROKEN: dict[str, tuple[str, list[Act]]] = {
         [accepted(1, 2, 3), subscribed((A, 1), 3, True), heard(3)],
     ),
     "a loss at the end": ("after the faults everybody is made whole", [LATEST, accepted(1, 2), heard(1), whole(2)]),
+    "a loss where only the server knows what was sent": (
+        "after the faults everybody is made whole",
+        [LATEST, accepted(1, 2), heard(1), resumed(2, True, None), accepted(3), whole(3)],
+    ),
+    "a loss told when resumed, and never named": (
+        "after the faults everybody is made whole",
+        [short, LATEST, accepted(1, 2, 3, 4), heard(1), resumed(4, False, None), whole(4)],
+    ),
+    "the earliest, and nothing comes": (
+        "after the faults everybody is made whole",
+        [accepted(1, 2), subscribed("earliest", 2, True), whole(2)],
+    ),
     "a duplicate": ("a message comes once, in order", [LATEST, accepted(1), heard(1, 1)]),
     "the wrong order": ("a message comes once, in order", [LATEST, accepted(1, 2, 3), heard(1, 2, 3), heard(2)]),
     "a duplicate of what was acknowledged": (
@@ -162,6 +196,15 @@ BROKEN: dict[str, tuple[str, list[Act]]] = {
         "nothing is lost silently",
         [short, LATEST, accepted(1, 2, 3, 4, 5), heard(1), gap(3, 3)],
     ),
+    "a gap of nothing": ("a gap names what is missing", [LATEST, accepted(1), heard(1), gap(2, 1)]),
+    "a gap that blames a failover": (
+        "a gap tells the reason",
+        [short, LATEST, accepted(1, 2, 3, 4, 5), heard(1), gap(2, 3, "epoch")],
+    ),
+    "a gap that hides a new epoch": (
+        "a new epoch is told",
+        [losing, LATEST, accepted(1), heard(1), gap(1, 1, "expired", B)],
+    ),
     "a gap over what is kept": ("what is kept is delivered", [LATEST, accepted(1, 2), gap(1, 1)]),
     "a silent epoch": (
         "a new epoch is told",
@@ -179,6 +222,10 @@ BROKEN: dict[str, tuple[str, list[Act]]] = {
     "a key forgotten": (
         "a message with a key is accepted once",
         [accepted(1), lambda oracle: oracle.append("t", (A, 2), f"{A}-1")],
+    ),
+    "a key delivered twice": (
+        "a message with a key comes once",
+        [lambda oracle: oracle.attempt("x"), LATEST, *(given(offset, "x") for offset in (1, 2))],
     ),
     "a message made up": ("nothing is made up", [LATEST, heard(1)]),
     "a message after the end": (

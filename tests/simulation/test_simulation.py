@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import seed as seeded
+from hypothesis import given, settings
 
 from tests.simulation.cluster import Outcome, simulate
 from tests.simulation.found import FOUND
@@ -31,6 +30,7 @@ from tests.simulation.plan import (
     StallRedis,
     plans,
 )
+from tests.simulation.search import plans_until_caught
 from tests.simulation.sharp_plans import SHARP
 
 ROOT = Path(__file__).parent.parent.parent
@@ -133,47 +133,23 @@ def _answered_s(outcome: Outcome) -> float:
 # --- it finds bugs ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.guard(300)
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_mutation_is_caught(name: str) -> None:
-    """By its own plan, without which it is whole; where the product has changed that much, by any other one."""
-    sharp = SHARP.get(name)
-    if sharp is not None and simulate(sharp, MUTATIONS[name]).broken:
-        assert not simulate(sharp).broken
-    else:
-        assert _plans_until_caught(MUTATIONS[name], 500) is not None
+    """By its own plan; where that is no longer sharp, `python -m tests.simulation.search` finds another one."""
+    assert simulate(SHARP[name], MUTATIONS[name]).broken
+    assert not simulate(SHARP[name]).broken
+
+
+def test_every_sharp_plan_has_its_mutation() -> None:
+    assert SHARP.keys() == MUTATIONS.keys()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_mutation_is_caught_by_chance(name: str, report: Callable[[str], None]) -> None:
-    tries = _plans_until_caught(MUTATIONS[name], 2_000)
+    tries = plans_until_caught(MUTATIONS[name], 2_000)
     report(f"simulation: {name}: caught by plan {tries}")
     assert tries is not None
-
-
-class Caught(Exception):
-    """A simulation has found something."""
-
-
-def _plans_until_caught(patch: Callable[[], object], most: int) -> int | None:
-    """Play drawn plans until one is broken; return which, None when none was."""
-    tries = 0
-
-    @seeded(0)
-    @given(plans())
-    @settings(max_examples=most, database=None, phases=[Phase.generate])
-    def search(plan: Plan) -> None:
-        nonlocal tries
-        tries += 1
-        if simulate(plan, patch).broken:
-            raise Caught
-
-    try:
-        search()
-    except Caught:
-        return tries
-    return None
 
 
 # --- and what it has found --------------------------------------------------------------------------------------------

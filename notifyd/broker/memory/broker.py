@@ -1,12 +1,24 @@
 """The embedded broker: everything in this process's memory, gone with it, and no set-up."""
 
+from collections import deque
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import Any
 
 import trio
 
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord
+from notifyd.broker.base import (
+    VERSIONS_KEPT,
+    Accepted,
+    ConfigurationVersion,
+    Page,
+    Receiver,
+    Retention,
+    Scope,
+    Services,
+    SessionRecord,
+)
 from notifyd.broker.memory.histories import Histories
 from notifyd.broker.memory.history import pack
 from notifyd.broker.memory.keys import Keys, key_name
@@ -64,6 +76,7 @@ class MemoryBroker:
         self._keys = Keys(key_limit)
         self._presence = PresenceLists()
         self._sessions = Sessions(session_limit, self._histories)
+        self._versions: deque[ConfigurationVersion] = deque(maxlen=VERSIONS_KEPT)
 
     @property
     def kept_bytes(self) -> int:
@@ -188,3 +201,16 @@ class MemoryBroker:
     async def revoke(self, revocation: Revocation) -> None:
         """Let this node, the only one, refuse it; the receiver remembers."""
         self._receiver.revoke_here(revocation)
+
+    async def configurations(self, limit: int) -> list[ConfigurationVersion]:
+        """Tell the newest versions of the configuration, the newest first."""
+        return list(islice(reversed(self._versions), limit))
+
+    async def configure(self, version: ConfigurationVersion) -> bool:
+        """Keep the version that follows the newest, and let it hold."""
+        newest = self._versions[-1].version if self._versions else 0
+        if version.version != newest + 1:
+            return False
+        self._versions.append(version)
+        self._receiver.configure_here(version)
+        return True

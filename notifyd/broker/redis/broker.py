@@ -13,9 +13,19 @@ import msgspec
 import trio
 
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import Accepted, Page, Receiver, Retention, Scope, Services, SessionRecord
+from notifyd.broker.base import (
+    Accepted,
+    ConfigurationVersion,
+    Page,
+    Receiver,
+    Retention,
+    Scope,
+    Services,
+    SessionRecord,
+)
 from notifyd.broker.memory.keys import KEY_TTL_S, Keys, key_name
 from notifyd.broker.redis.client import client_at
+from notifyd.broker.redis.configurations import TOLD, RedisConfigurations
 from notifyd.broker.redis.control import Control
 from notifyd.broker.redis.envelope import CHANGE, Arrived, read_change, read_message
 from notifyd.broker.redis.history import RedisHistory
@@ -90,6 +100,7 @@ class RedisBroker:
         )
         self._control = Control(self._subscriber, servers, names, self.node, events=events)
         self._revocations = RedisRevocations(servers, names)
+        self._configurations = RedisConfigurations(servers, names, self.node, receiver, events)
         sessions = RedisSessions(servers, names, self.node)
         self._membership = Membership(
             RedisNodes(servers, names, self.node),
@@ -103,6 +114,7 @@ class RedisBroker:
         self._sequence = itertools.count(1)
         self._local_keys = Keys(LOCAL_KEYS)
         self._control.handlers["revoke"] = self._revoke_here
+        self._control.handlers[TOLD] = self._missed_configuration
         self._control.handlers["watched"] = self._watched_elsewhere
         self._topics: dict[str, str] = {}
         self._received_s: dict[int, float] = {}
@@ -116,13 +128,15 @@ class RedisBroker:
         await self._control.start(services)
         await services.start("ordering", self._ordering.run)
         await services.start("membership", self._membership.run)
+        await services.start("configuration", self._configurations.run)
         with trio.move_on_after(FIRST_CONNECT_S):
             while not self._is_ready:  # noqa: ASYNC110 - the states of several parts
                 await trio.sleep(READY_POLL_S)
 
     @property
     def _is_ready(self) -> bool:
-        return self._membership.is_informed and not self._servers.problems() and not self._subscriber.problems()
+        is_informed = self._membership.is_informed and self._configurations.is_informed
+        return is_informed and not self._servers.problems() and not self._subscriber.problems()
 
     async def close(self) -> None:
         """Leave the cluster, if Redis can be told; see Broker."""
@@ -249,10 +263,12 @@ class RedisBroker:
         """Commands reach a server again, perhaps another one: what was read meanwhile, or stands there, may be old."""
         self._ordering.recheck([*self._topics.values()])
         self._membership.missed()
+        self._configurations.missed()
 
     def _recheck(self, channels: Sequence[str]) -> None:
         if self._names.control() in channels:
             self._membership.missed()
+            self._configurations.missed()
             self._receiver.missed_takeovers()
         self._ordering.recheck(topic for channel in channels if (topic := self._topics.get(channel)) is not None)
 
@@ -299,6 +315,17 @@ class RedisBroker:
 
     def _revoke_here(self, message: dict[str, Any]) -> None:
         self._receiver.revoke_here(msgspec.convert(message["revocation"], Revocation))
+
+    def _missed_configuration(self, _told: dict[str, Any]) -> None:
+        self._configurations.missed()
+
+    async def configurations(self, limit: int) -> list[ConfigurationVersion]:
+        """Tell the newest versions of the configuration; see Broker."""
+        return await self._configurations.newest(limit)
+
+    async def configure(self, version: ConfigurationVersion) -> bool:
+        """Let a version hold on all nodes, later ones included; see Broker."""
+        return await self._configurations.add(version)
 
 
 def open_servers(settings: BrokerSettings, node: str, events: Events) -> Servers:

@@ -83,6 +83,10 @@ class Names:
         """Name the revocations that have not expired."""
         return f"{self._prefix}:revoked"
 
+    def configurations(self) -> str:
+        """Name the versions of the configuration: in a Cluster where the channel is that tells of them."""
+        return f"{self._prefix}:configurations:{{{self._control}}}"
+
     def control(self) -> str:
         """Name the channel that every node listens to."""
         return self._control

@@ -22,28 +22,39 @@ LAST_LINES_S = 0.5
 PortOption = Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="On 127.0.0.1; 0 is any free one.")]
 
 
+def _check_origin(origin: str) -> str:
+    from notifyd.policy.origin import is_serialized_origin
+
+    if not is_serialized_origin(origin):
+        raise typer.BadParameter(f"expected an origin such as http://localhost:8000, got {origin!r}")
+    return origin
+
+
 def demo(
     seconds: Annotated[float | None, typer.Option(metavar="N", min=0, help="End by itself after so long.")] = None,
     websocket: PortOption = 7500,
     device: PortOption = 7501,
     http: PortOption = 7502,
+    origin: Annotated[
+        str, typer.Option(metavar="URL", help="Pages of this origin may connect.", callback=_check_origin)
+    ] = "http://localhost:8000",
 ) -> None:
     """Run a node with devices that publish readings of this machine, and watch them. Needs no configuration."""
     from notifyd.errors import ListenError
 
     try:
-        trio.run(run_demo, demo_settings(websocket, device, http), seconds)
+        trio.run(run_demo, demo_settings(websocket, device, http, origin), seconds)
     except ListenError as error:
         raise ListenError(f"notifyd demo: {error}".replace("(listen.", "(--")) from None
 
 
-def demo_settings(websocket: int, device: int, http: int) -> "Settings":
-    """Return the settings of a node on these ports of 127.0.0.1, with anonymous access."""
+def demo_settings(websocket: int, device: int, http: int, *origins: str) -> "Settings":
+    """Return the settings of a node on these ports of 127.0.0.1, with anonymous access, from pages of these origins."""
     import msgspec
 
     from notifyd.settings import Address, Settings
 
-    settings = Settings.demo()
+    settings = Settings.demo(*origins)
     host = "127.0.0.1"
     listen = msgspec.structs.replace(
         settings.listen, websocket=Address(host, websocket), device=Address(host, device), http=Address(host, http)

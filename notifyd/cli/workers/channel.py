@@ -23,17 +23,16 @@ STDIN = 0
 
 
 class Start(msgspec.Struct, tag=True, frozen=True):
-    """The first order: be this worker. `settings` are pickled, its share of them; `level` is the least to log."""
+    """The first order: be this worker. `layers` are pickled, and build its share of the settings."""
 
     number: int
-    level: str
-    settings: bytes
+    layers: bytes
 
 
 class Reload(msgspec.Struct, tag=True, frozen=True):
-    """Let these settings (pickled) hold from now on, as far as they can while the worker runs."""
+    """Let these layers (pickled) hold from now on, as far as they can while the worker runs."""
 
-    settings: bytes
+    layers: bytes
 
 
 class Drain(msgspec.Struct, tag=True, frozen=True):

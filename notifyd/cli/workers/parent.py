@@ -4,18 +4,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-import msgspec
 import trio
 
 from notifyd.cli.service_manager import ServiceManager
 from notifyd.cli.workers.figures import NodeFigures
 from notifyd.cli.workers.process import STOP_S, WorkerProcess
-from notifyd.cli.workers.share import share_of
+from notifyd.cli.workers.share import Share
 from notifyd.clock import Clock
 from notifyd.errors import ConfigurationError, NotifydError
 from notifyd.events import Events
 from notifyd.listeners.accept import address_of, reserve
-from notifyd.settings import FIXED_SECTIONS, Address, ListenSettings, Settings
+from notifyd.settings import FIXED_SECTIONS, Address, Layers, ListenSettings
 from notifyd.supervision import Branch, open_branch
 from notifyd.telemetry.snapshot import NOTHING, Snapshot
 
@@ -33,16 +32,15 @@ class WorkersFailed(NotifydError):
 
 
 async def run_workers(
-    settings: Settings,
+    layers: Layers,
     events: Events,
     manager: ServiceManager,
     *,
     command: WorkerCommand,
-    level: str,
-    read: Callable[[], Settings],
+    read: Callable[[], Layers],
     figures: Callable[[], Snapshot] = lambda: NOTHING,
 ) -> None:
-    """Run the workers of a node until it is told to stop and all have drained. `read` reads the settings again.
+    """Run the workers of a node until it is told to stop and all have drained. `read` reads the layers again.
 
     `figures` returns what this process has counted itself.
 
@@ -51,9 +49,9 @@ async def run_workers(
     """
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
-        reserved(settings.listen) as addresses,
+        reserved(layers.build().listen) as addresses,
     ):
-        workers = Workers(settings, addresses, events, command=command, level=level, figures=figures)
+        workers = Workers(layers, addresses, events, command=command, figures=figures)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, workers, events, manager, read)
             nursery.start_soon(_report, workers, manager)
@@ -69,7 +67,7 @@ async def _obey(
     workers: "Workers",
     events: Events,
     manager: ServiceManager,
-    read: Callable[[], Settings],
+    read: Callable[[], Layers],
 ) -> None:
     """Do what the signals say."""
     async for number in signals:
@@ -114,23 +112,20 @@ class Workers:
 
     def __init__(
         self,
-        settings: Settings,
+        layers: Layers,
         addresses: dict[str, Address],
         events: Events,
         *,
         command: WorkerCommand,
-        level: str,
         figures: Callable[[], Snapshot] = lambda: NOTHING,
     ) -> None:
         self.draining = False
         self.serving = trio.Event()
-        self._settings = settings
+        self._settings = settings = layers.build()
         self._addresses = addresses
         self._events = events
         self._workers = [
-            WorkerProcess(
-                number, command(number), share_of(settings, number, addresses), level, events, on_ask=self._ask
-            )
+            WorkerProcess(number, command(number), self._share(layers, number), events, on_ask=self._ask)
             for number in range(1, settings.node.workers + 1)
         ]
         self._figures = NodeFigures(self._workers, figures)
@@ -172,14 +167,16 @@ class Workers:
         for worker in self._workers:
             worker.stop()
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, layers: Layers) -> None:
         """Let the workers take over what can change while they run, and log what cannot."""
+        settings = layers.build()
         fixed = [name for name in FIXED_SECTIONS if getattr(self._settings, name) != getattr(settings, name)]
-        kept = {name: getattr(self._settings, name) for name in FIXED_SECTIONS}
-        self._settings = msgspec.structs.replace(settings, **kept)
         for worker in self._workers:
-            worker.reload(share_of(self._settings, worker.number, self._addresses))
+            worker.reload(self._share(layers, worker.number))
         self._events.log("info", "reloaded", needs_restart=fixed)
+
+    def _share(self, layers: Layers, number: int) -> Layers:
+        return layers.adapted(Share(self._settings, number, self._addresses))
 
     async def answer(self) -> None:
         """Wait until every worker that serves has shown that it is alive: one that hangs keeps us waiting."""

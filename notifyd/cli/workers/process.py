@@ -26,7 +26,7 @@ from notifyd.cli.workers.channel import (
 from notifyd.cli.workers.figures import WorkerFigures
 from notifyd.errors import NotifydError
 from notifyd.events import Events
-from notifyd.settings import Settings
+from notifyd.settings import Layers
 from notifyd.telemetry.snapshot import Snapshot
 
 STOP_S = 10.0
@@ -54,8 +54,7 @@ class WorkerProcess:
         self,
         number: int,
         command: Sequence[str],
-        settings: Settings,
-        level: str,
+        layers: Layers,
         events: Events,
         *,
         on_ask: Callable[["WorkerProcess"], None],
@@ -66,8 +65,8 @@ class WorkerProcess:
         self.ended = trio.Event()
         self.problem: str | None = None
         self._command = command
-        self._settings = settings
-        self._level = level
+        self._layers = layers
+        self._node = layers.build().node.name
         self._events = events
         self._draining = trio.Event()
         self._orders, self._next_orders = trio.open_memory_channel[Order](ORDERS)
@@ -93,10 +92,10 @@ class WorkerProcess:
                 self.ended.set()
         await trio.sleep_forever()
 
-    def reload(self, settings: Settings) -> None:
-        """Let these settings hold, for this process and for any that replaces it."""
-        self._settings = settings
-        self._tell(Reload(pickle.dumps(settings)))
+    def reload(self, layers: Layers) -> None:
+        """Let these layers hold, for this process and for any that replaces it."""
+        self._layers = layers
+        self._tell(Reload(pickle.dumps(layers)))
 
     def ask(self) -> trio.Event:
         """Probe the process if it is alive; return the event of its answer, or of its end; past where none serves."""
@@ -187,14 +186,14 @@ class WorkerProcess:
         return problem
 
     async def _give_orders(self, channel: Channel[Report]) -> None:
-        await channel.send(Start(self.number, self._level, pickle.dumps(self._settings)))
+        await channel.send(Start(self.number, pickle.dumps(self._layers)))
         async for order in self._next_orders:
             await channel.send(order)
 
     def _note_serving(self) -> None:
         self._served = self._converses = True
         process = self._process.pid if self._process else None
-        self._events.log("info", "worker_serving", worker=self.number, node=self._settings.node.name, process=process)
+        self._events.log("info", "worker_serving", worker=self.number, node=self._node, process=process)
 
     async def _judge(self, code: int, problem: str | None) -> None:
         """Return when the process was to end; keep what was wrong with that. Raises WorkerFailed when it was not."""

@@ -1,10 +1,29 @@
 """What each worker gets of the settings."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
-from notifyd.settings import Address, ConnectionLimit, Settings
+from notifyd.settings import FIXED_SECTIONS, Address, ConnectionLimit, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What makes a worker's settings of the node's: called with them, it returns its share.
+
+    What was opened at the start stays as it is in `first`, whatever is read later: a worker that replaces another one
+    has what the others have.
+    """
+
+    first: Settings
+    number: int
+    addresses: Mapping[str, Address]
+
+    def __call__(self, settings: Settings) -> Settings:
+        """Return the worker's share."""
+        kept = {name: getattr(self.first, name) for name in FIXED_SECTIONS}
+        return share_of(msgspec.structs.replace(settings, **kept), self.number, self.addresses)
 
 
 def share_of(settings: Settings, number: int, addresses: Mapping[str, Address]) -> Settings:

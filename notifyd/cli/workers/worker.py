@@ -26,7 +26,7 @@ from notifyd.cli.workers.channel import (
 )
 from notifyd.errors import ConfigurationError, NotifydError, first_of
 from notifyd.node import Node, open_node
-from notifyd.settings import LogFormat, Settings
+from notifyd.settings import Layers, LogFormat
 from notifyd.telemetry import Telemetry
 from notifyd.telemetry.exposition import write_exposition
 from notifyd.telemetry.snapshot import NOTHING, Snapshot
@@ -69,9 +69,11 @@ class Worker:
 
     def __init__(self, channel: Channel[Order], start: Start) -> None:
         self._channel = channel
-        self._settings: Settings = pickle.loads(start.settings)
-        settings = self._settings
-        self._telemetry = WorkerTelemetry(start.level, settings.log.format, settings.node.name, self._ask_figures)
+        self._layers: Layers = pickle.loads(start.layers)
+        settings = self._layers.build()
+        self._drain_s = settings.node.drain_s
+        log = settings.log
+        self._telemetry = WorkerTelemetry(log.level, log.format, settings.node.name, self._ask_figures)
         self._node: Node | None = None
         self._figures = NOTHING
         self._told = trio.Event()
@@ -86,10 +88,10 @@ class Worker:
                 self._nursery.cancel_scope.cancel()
 
     async def _serve(self) -> None:
-        settings = self._settings
-        async with open_node(settings, telemetry=self._telemetry) as node:
+        layers = self._layers
+        async with open_node(layers, telemetry=self._telemetry) as node:
             self._node = node
-            if self._settings is not settings:  # there were newer ones while it started
+            if self._layers is not layers:  # there were newer ones while it started
                 self._reload(node)
             await self._channel.send(Serving())
             await node.wait_drained()
@@ -99,7 +101,7 @@ class Worker:
         async for order in self._channel:
             match order:
                 case Reload():
-                    self._settings = pickle.loads(order.settings)
+                    self._layers = pickle.loads(order.layers)
                     if self._node is not None:
                         self._reload(self._node)
                 case Probe():
@@ -137,7 +139,7 @@ class Worker:
 
     def _reload(self, node: Node) -> None:
         try:
-            node.reload(self._settings)
+            node.reload(self._layers)
         except ConfigurationError as error:
             self._telemetry.log("error", "reload_refused", problem=str(error))
         else:
@@ -147,7 +149,7 @@ class Worker:
         if self._node is None:
             self._stop()
         elif not self._node.draining:
-            self._telemetry.log("info", "draining", window_s=self._settings.node.drain_s)
+            self._telemetry.log("info", "draining", window_s=self._drain_s)
             self._nursery.start_soon(self._node.drain)
 
     def _stop(self) -> None:

@@ -21,6 +21,7 @@ from notifyd.events import Events
 from notifyd.listeners.http.answers import refused, request_refused, router_refused
 from notifyd.listeners.http.backend import Backend
 from notifyd.listeners.http.client_script import CLIENT_SCRIPT, ClientScript
+from notifyd.listeners.http.configuring import Configuring
 from notifyd.listeners.http.console_files import CONSOLE_FILES
 from notifyd.listeners.http.guard import FACTS_PATH, AccessRules, Guard
 from notifyd.listeners.http.inspection import Inspection
@@ -43,8 +44,9 @@ def build_app(
 ) -> ASGIApp:
     """Compose the application. `websocket_url` is where the page connects, None where nothing listens."""
     publishing, revoking = Publishing(backend, payload_limit_bytes), Revoking(backend, Clock())
+    configuring = Configuring(backend, access)
     app = Starlette(
-        routes=_routes(Inspection(backend), publishing, revoking, PageFiles(websocket_url)),
+        routes=[*_routes(Inspection(backend), publishing, revoking, PageFiles(websocket_url)), *_config(configuring)],
         middleware=[
             Middleware(Answering, events=events),
             Middleware(Guard, access=access),
@@ -71,6 +73,14 @@ def _routes(look: Inspection, publishing: Publishing, revoking: Revoking, page: 
         Route("/v1/connections/{session}", look.disconnect, methods=["DELETE"]),
         Route("/v1/revocations", revoking.revocations, methods=["GET", "POST"]),
         Route("/v1/tree", look.tree),
+    ]
+
+
+def _config(configuring: Configuring) -> list[Route]:
+    return [
+        Route("/v1/config", configuring.configuration, methods=["GET", "PATCH"]),
+        Route("/v1/config/history", configuring.history),
+        Route("/v1/config/rollback", configuring.rollback, methods=["POST"]),
     ]
 
 

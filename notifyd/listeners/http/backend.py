@@ -11,6 +11,8 @@ import msgspec
 
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted
+from notifyd.centre import Centre
+from notifyd.settings import Settings
 from protocol.errors import RequestError
 from protocol.messages import HistoryReply, Key, Member
 from protocol.position import Position
@@ -60,7 +62,13 @@ class ConnectionInfo(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """A node, as its HTTP listener sees it."""
+    """A node, as its HTTP listener sees it. `centre` is where its settings change."""
+
+    centre: Centre
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
 
     async def publish(self, publication: Publication) -> Accepted:
         """Accept one message; the topic's policy decides about history."""

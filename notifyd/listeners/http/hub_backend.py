@@ -6,12 +6,14 @@ from typing import Literal
 
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted
+from notifyd.centre import Centre
 from notifyd.connection.connection import Connection
 from notifyd.connection.context import Context
 from notifyd.errors import BrokerUnavailable
 from notifyd.hub.delivery import to_history_reply
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
 from notifyd.model import SessionId
+from notifyd.settings import Settings
 from notifyd.supervision import TreeNode
 from notifyd.tracing import Step
 from protocol.errors import ErrorCode, RequestError
@@ -27,6 +29,7 @@ class HubBackend:
     def __init__(
         self,
         context: Context,
+        centre: Centre,
         *,
         tree: Callable[[], TreeNode],
         metrics: Callable[[], Awaitable[bytes]],
@@ -34,9 +37,15 @@ class HubBackend:
     ) -> None:
         self._context = context
         self._hub = context.hub
+        self.centre = centre
         self.tree = tree
         self._metrics = metrics
         self._problems = problems
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._context.settings
 
     async def publish(self, publication: Publication) -> Accepted:
         """Accept one message."""

@@ -22,6 +22,7 @@ from msgspec import Struct
 from notifyd import __version__
 from notifyd.listeners.http.answers import ErrorBody
 from notifyd.listeners.http.backend import Publication
+from notifyd.listeners.http.configuring import ConfigurationAnswer, RollbackRequest, VersionsAnswer
 from notifyd.listeners.http.guard import PROBES
 from notifyd.listeners.http.inspection import (
     METRICS_TYPE,
@@ -38,6 +39,7 @@ from notifyd.listeners.http.parameters import (
     NoQuery,
     RevocationsQuery,
     TopicsQuery,
+    VersionsQuery,
 )
 from notifyd.listeners.http.publishing import MAX_BATCH_ITEMS, PublishAnswer
 from notifyd.listeners.http.revoking import RevocationAnswer, RevocationRequest, RevocationsAnswer
@@ -46,7 +48,7 @@ from notifyd.supervision import TreeNode
 FILE = "openapi.json"
 JSON = "application/json"
 
-Method = Literal["get", "post", "delete"]
+Method = Literal["get", "post", "patch", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,15 @@ WITH_BODY = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body calls itself something else than JSON, or is compressed.",
 }
 
+OF_A_CHANGE = {
+    "If-Match": "The version that has to be the newest, bare or as the ETag it was answered with.",
+    "X-Author": "Who makes the change: at most 128 printable characters of UTF-8.",
+}
+REFUSED_CHANGES = {
+    HTTPStatus.PRECONDITION_FAILED: "The version in If-Match is not the newest.",
+    HTTPStatus.CONFLICT: "A setting needs a restart.",
+}
+
 OPERATIONS = (
     Operation(
         "post",
@@ -111,6 +122,26 @@ OPERATIONS = (
         "post", "/v1/revocations", "Revoke a token, or all tokens of a user", RevocationAnswer, body=RevocationRequest
     ),
     Operation("get", "/v1/revocations", "List the revocations in force", RevocationsAnswer, query=RevocationsQuery),
+    Operation("get", "/v1/config", "Show the settings in force", ConfigurationAnswer),
+    Operation(
+        "patch",
+        "/v1/config",
+        "Change settings on every node, by a JSON merge patch (RFC 7396)",
+        ConfigurationAnswer,
+        body=dict[str, Any],
+        headers=OF_A_CHANGE,
+        refusals=REFUSED_CHANGES,
+    ),
+    Operation("get", "/v1/config/history", "List the versions of the settings", VersionsAnswer, query=VersionsQuery),
+    Operation(
+        "post",
+        "/v1/config/rollback",
+        "Go back to an earlier version of the settings",
+        ConfigurationAnswer,
+        body=RollbackRequest,
+        headers=OF_A_CHANGE,
+        refusals={**REFUSED_CHANGES, HTTPStatus.NOT_FOUND: "There is no such version, or no more."},
+    ),
     Operation("get", "/v1/tree", "Show the supervision tree", TreeNode),
     Operation("get", "/health", "Tell that the process runs", HealthAnswer),
     Operation("get", "/ready", "Tell whether the node serves, and if not, why", ReadyAnswer),

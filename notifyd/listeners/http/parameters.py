@@ -54,6 +54,12 @@ class RevocationsQuery(Struct, frozen=True):
     limit: Limit = 100
 
 
+class VersionsQuery(Struct, frozen=True):
+    """The parameters of `GET /v1/config/history`."""
+
+    limit: Limit = 100
+
+
 def read_query(request: Request, kind: type[Parameters]) -> Parameters:
     """Read the query string as `kind`. Raises RequestError 400 naming the parameter and what is expected of it."""
     query: bytes = request.scope["query_string"]

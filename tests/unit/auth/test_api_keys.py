@@ -26,5 +26,10 @@ def test_nothing_presented_is_nothing_held() -> None:
     assert not ApiKeys([]).holds("k")
 
 
+def test_which_of_the_keys_it_is_counts_from_one() -> None:
+    held = ApiKeys(["a", "b", "b"])
+    assert [held.place_of(key) for key in ("a", "b", "c", "", None)] == [1, 2, None, None, None]
+
+
 def test_half_a_character_is_no_key() -> None:
     assert not ApiKeys(["k"]).holds("\ud800")

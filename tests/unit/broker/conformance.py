@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import Broker, Loss, Page, Retention, Services, SessionRecord
+from notifyd.broker.base import Broker, ConfigurationVersion, Loss, Page, Retention, Services, SessionRecord
 from notifyd.broker.memory import MemoryBroker
 from notifyd.broker.memory.keys import KEY_TTL_S
 from notifyd.broker.redis.broker import RedisBroker
@@ -69,6 +69,7 @@ class Received:
     lost: list[Loss] = field(default_factory=list)
     changes: list[Joined | Left] = field(default_factory=list)
     revoked: list[Revocation] = field(default_factory=list)
+    configured: list[ConfigurationVersion] = field(default_factory=list)
     watched: list[list[str]] = field(default_factory=list)
     sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
     ended: list[SessionId] = field(default_factory=list)
@@ -103,6 +104,9 @@ class Received:
 
     def revoke_here(self, revocation: Revocation) -> None:
         self.revoked.append(revocation)
+
+    def configure_here(self, newest: ConfigurationVersion) -> None:
+        self.configured.append(newest)
 
 
 @dataclass

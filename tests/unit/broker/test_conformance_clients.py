@@ -1,7 +1,12 @@
 """The conformance suite, second part: what `notifyd/broker/base.py` promises of presence, sessions and topics."""
 
+from typing import Any
+
+import pytest
+import trio
+
 from notifyd.auth.revocations import Revocation
-from notifyd.broker.base import SessionRecord
+from notifyd.broker.base import VERSIONS_KEPT, ConfigurationVersion, SessionRecord
 from notifyd.model import SessionId
 from protocol.messages import Member
 from protocol.position import Position
@@ -133,6 +138,49 @@ async def test_a_revocation_holds_here_at_once(trial: Trial) -> None:
     revocation = Revocation(until_s=2e9, token_id="j")
     await trial.broker.revoke(revocation)
     assert set(trial.got.revoked) == {revocation}  # more than once where the broker is asked again at the same time
+
+
+def version(number: int, **overlay: Any) -> ConfigurationVersion:
+    return ConfigurationVersion(number, 1_790_000_000_000 + number, f"author {number}", overlay)
+
+
+async def test_versions_of_the_configuration_follow_each_other(trial: Trial) -> None:
+    assert await trial.broker.configurations(10) == []
+    versions = [version(1, limits={"payload": "1KiB"}), version(2), version(3, topics=[{"match": "a:*"}])]
+    for one in versions:
+        assert await trial.broker.configure(one) is True
+        assert trial.got.configured[-1] == one
+    assert trial.got.configured == versions
+    assert await trial.broker.configurations(10) == versions[::-1]
+    assert await trial.broker.configurations(1) == versions[-1:]
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+async def test_a_version_that_does_not_follow_the_newest_is_left_out(number: int, trial: Trial) -> None:
+    await trial.broker.configure(version(1))
+    assert await trial.broker.configure(version(number, limits={})) is False
+    assert await trial.broker.configurations(10) == trial.got.configured == [version(1)]
+
+
+async def test_of_versions_at_the_same_time_one_is_kept(trial: Trial) -> None:
+    outcomes: list[bool] = []
+
+    async def configure(payload: int) -> None:
+        outcomes.append(await trial.broker.configure(version(1, limits={"payload": payload})))
+
+    async with trio.open_nursery() as nursery:
+        for payload in range(8):
+            nursery.start_soon(configure, payload)
+    assert sorted(outcomes) == [False] * 7 + [True]
+    assert await trial.broker.configurations(10) == trial.got.configured
+    assert len(trial.got.configured) == 1
+
+
+async def test_the_newest_versions_are_kept(trial: Trial) -> None:
+    for number in range(1, VERSIONS_KEPT + 4):
+        assert await trial.broker.configure(version(number))
+    kept = [one.version for one in await trial.broker.configurations(1000)]
+    assert kept == list(range(VERSIONS_KEPT + 3, 3, -1))
 
 
 async def test_what_is_watched_here_is_news_to_others_alone(trial: Trial) -> None:

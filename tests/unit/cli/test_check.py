@@ -34,6 +34,8 @@ def test_a_good_file_is_summed_up(run: Run) -> None:
             "listen.http: 127.0.0.1:0 can be had\n"
             "broker.url: memory:// needs no connection\n"
             "auth: tokens only, 1 key for tokens, 0 API keys\n"
+            "can change while the node runs: auth, heartbeat, limits, sessions, topics, log\n"
+            "need a restart: node, listen, broker, tracing, debug\n"
             "notifyd.toml: ok\n"
         ),
         "",
@@ -77,7 +79,8 @@ def test_the_environment_alone_is_a_configuration(run: Run, monkeypatch: pytest.
     code, out, _ = run("check")
     assert code == 0
     assert "listen.device: off\n" in out
-    assert "auth: anonymous access, 0 keys for tokens, 0 API keys\nenvironment: ok\n" in out
+    assert "auth: anonymous access, 0 keys for tokens, 0 API keys\n" in out
+    assert out.endswith("\nenvironment: ok\n")
     monkeypatch.setenv("NOTIFYD_LIMITS__QUEUE", "lots")
     assert run("check").err == ('NOTIFYD_LIMITS__QUEUE: limits.queue: expected a size such as "64KiB", got "lots"\n')
 

@@ -64,7 +64,7 @@ async def test_a_key_is_wanted(server: Server) -> None:
 )
 async def test_another_web_server(body: bytes, status: str, server: Server) -> None:
     server.answers(body, status)
-    with pytest.raises(NotifydError, match=f"is not a node's HTTP listener: it answered {status[:3]} without a revo"):
+    with pytest.raises(NotifydError, match=f"is not a node's HTTP listener: it answered {status[:3]} with something"):
         await post(server.url)
 
 

@@ -27,7 +27,7 @@ from notifyd.cli.workers.process import WorkerFailed
 from notifyd.cli.workers.share import share_of
 from notifyd.errors import ConfigurationError, ListenError, NotifydError
 from notifyd.listeners.accept import address_of, bind
-from notifyd.settings import Address, ConnectionLimit, LimitSettings, ListenSettings, NodeSettings, Settings
+from notifyd.settings import Address, ConnectionLimit, Layers, LimitSettings, ListenSettings, NodeSettings, Settings
 from notifyd.supervision import unwrapped
 from protocol.backoff import Backoff
 from tests.kit import stand_in_worker
@@ -54,7 +54,7 @@ class Parent:
         self._directory = directory
         self._events = events
         self.behaviours = behaviours
-        self.workers = Workers(settings_with(len(behaviours)), {}, events, command=self.command, level="info")
+        self.workers = Workers(Layers.of(settings_with(len(behaviours))), {}, events, command=self.command)
 
     def told(self, number: int) -> list[str]:
         """Return what a worker, and those that replaced it, say that they were told."""
@@ -155,7 +155,7 @@ async def test_what_keeps_a_worker_from_serving_ends_all_and_is_told_once(
 
 
 async def test_a_command_that_cannot_be_run_is_told(events: RecordedEvents) -> None:
-    workers = Workers(settings_with(), {}, events, command=lambda _: ["/nowhere/python"], level="info")
+    workers = Workers(Layers.of(settings_with()), {}, events, command=lambda _: ["/nowhere/python"])
     with pytest.raises(WorkerFailed, match=r"^worker 1 cannot be started: No such file or directory$"):
         await workers.run()
 
@@ -285,7 +285,7 @@ async def test_cancelled_the_parent_leaves_no_process(running: Starting, monkeyp
 
 async def run_signalled(started: Parent, events: RecordedEvents, *signals: tuple[int, str]) -> None:
     """Run workers until they end; each signal is sent once they serve, and the next when an event is logged."""
-    readings = iter([ConfigurationError("f", "k", "is wrong"), settings_with(payload_bytes=2000)])
+    readings = iter([ConfigurationError("f", "k", "is wrong"), Layers.of(settings_with(payload_bytes=2000))])
 
     def read() -> Settings:
         reading = next(readings)
@@ -301,14 +301,8 @@ async def run_signalled(started: Parent, events: RecordedEvents, *signals: tuple
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(operate)
-        await run_workers(
-            settings_with(len(started.behaviours)),
-            events,
-            ServiceManager({}),
-            command=started.command,
-            level="info",
-            read=read,
-        )
+        layers = Layers.of(settings_with(len(started.behaviours)))
+        await run_workers(layers, events, ServiceManager({}), command=started.command, read=read)
 
 
 async def test_signals_are_obeyed(running: Starting, tmp_path: Path, events: RecordedEvents) -> None:
@@ -340,7 +334,7 @@ async def test_a_second_signal_ends_what_hangs_and_the_failure_is_told(
 async def test_a_reload_reaches_every_worker_and_every_one_to_come(running: Starting, events: RecordedEvents) -> None:
     async with running("obey", "obey") as started:
         changed = settings_with(5, payload_bytes=2000)
-        started.workers.reload(changed)
+        started.workers.reload(Layers.of(changed))
         await until(lambda: all(started.told(number)[1:] == [f"Reload n-{number} 2000"] for number in (1, 2)))
         assert events.logged("reloaded") == [{"needs_restart": ["node"]}]
         os.kill(started.pids(1)[0], signal.SIGKILL)
@@ -399,7 +393,7 @@ def test_a_port_is_not_held_where_another_node_listens_though_it_would_share() -
 
 # --- the channel ------------------------------------------------------------------------------------------------------
 
-ORDERS: list[Order] = [Start(1, "info", bytes(range(256))), Reload(b""), Drain(), Stop()]
+ORDERS: list[Order] = [Start(1, bytes(range(256))), Reload(b""), Drain(), Stop()]
 
 
 @given(st.lists(st.integers(0, 400)))

@@ -71,3 +71,15 @@ def test_a_clock_that_runs_backwards_earns_nothing(steps_s: list[float]) -> None
 
 def test_it_is_small() -> None:
     assert not hasattr(TokenBucket(1, 1, 0.0), "__dict__")
+
+
+@given(rates=st.tuples(RATES, RATES), bursts=st.tuples(BURSTS, BURSTS), wait_s=st.floats(0, 100))
+def test_another_size_gives_nothing_and_takes_what_is_above_it(
+    rates: tuple[float, float], bursts: tuple[int, int], wait_s: float
+) -> None:
+    bucket = TokenBucket(rates[0], bursts[0], 0.0)
+    bucket.take(0.0, bursts[0])
+    saved = min(bursts[0], rates[0] * wait_s)
+    bucket.resize(rates[1], bursts[1], wait_s)
+    assert math.isclose(bucket._level, min(saved, bursts[1]), rel_tol=1e-9, abs_tol=1e-9)
+    assert bucket.wait_s(wait_s + bursts[1] / rates[1] * (1 + 1e-9) + 1e-6, bursts[1]) <= 1e-6

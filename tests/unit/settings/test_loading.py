@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from notifyd.errors import ConfigurationError
 from notifyd.settings import Access, Address, Overflow, Rate, Secret, Settings, Url, load
-from notifyd.settings.loading import MAX_SECRET_FILE_BYTES, is_setting
+from notifyd.settings.layers import MAX_SECRET_FILE_BYTES
+from notifyd.settings.loading import is_setting
 from notifyd.settings.names import known_keys, nearest_key
 from protocol.topics import Pattern
 

@@ -56,7 +56,7 @@ def test_it_loads(text: str, tmp_path: Path) -> None:
 
 def test_what_it_shows_is_the_default(tmp_path: Path) -> None:
     settings, default = load_text(TEXT, tmp_path), Settings()
-    for section in ("listen", "broker", "heartbeat", "limits", "sessions", "topics", "tracing", "debug"):
+    for section in ("listen", "broker", "heartbeat", "limits", "sessions", "topics", "log", "tracing", "debug"):
         assert getattr(settings, section) == getattr(default, section), section
     assert msgspec.structs.replace(settings.node, name="") == msgspec.structs.replace(default.node, name="")
     assert msgspec.structs.replace(settings.auth, keys=(), api_keys=()) == default.auth

@@ -275,6 +275,14 @@ def test_lines_below_the_level_are_not_written(telemetry: Telemetry, stream: io.
     assert lines(stream) == []
 
 
+def test_the_level_changes_at_once(telemetry: Telemetry, stream: io.StringIO) -> None:
+    for level, count in (("error", 0), ("debug", 2), ("info", 3)):
+        telemetry.set_level(level)
+        telemetry.log("debug", "seen_closely")
+        telemetry.log("info", "seen")
+        assert len(stream.getvalue().splitlines()) == count
+
+
 def test_a_level_that_does_not_exist_is_written_as_an_error(telemetry: Telemetry, stream: io.StringIO) -> None:
     telemetry.log("loud", "bug")
     assert lines(stream)[0]["level"] == "error"

@@ -8,12 +8,14 @@ import trio
 from notifyd.auth.revocations import Revocation
 from notifyd.broker.base import Accepted
 from notifyd.listeners.http.backend import ConnectionInfo, Publication, TopicInfo
+from notifyd.settings import Layers, Settings
 from notifyd.supervision import TreeNode
 from protocol.connecting import ConnectionState
 from protocol.errors import ErrorCode, RequestError
 from protocol.messages import Entry, HistoryReply, Member
 from protocol.position import Position
 from protocol.topics import Pattern
+from tests.kit.centre_kit import CentreKit
 
 CONNECTION = ConnectionInfo(
     session="s1",
@@ -45,6 +47,16 @@ class NodeStandIn:
         self.failure: Exception | None = None
         self.pause: trio.Event | None = None
         self.begun = trio.Event()
+        self.use(CentreKit(Layers.of(Settings())))
+
+    def use(self, kit: CentreKit) -> None:
+        """Let the settings be those of this kit."""
+        self.kit = kit
+        self.centre = kit.centre
+
+    @property
+    def settings(self) -> Settings:
+        return self.kit.settings
 
     async def _meet(self) -> None:
         self.begun.set()

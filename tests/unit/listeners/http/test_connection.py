@@ -67,7 +67,7 @@ async def test_head_is_get_without_a_body(client: HttpClient) -> None:
 
 
 async def test_unknown_paths_and_methods(client: HttpClient) -> None:
-    for path in ("/nothing", "/v1/config", "/v1/topics/", "/health/", "//health", "/v1/../health", "/ws", "/%68ealth"):
+    for path in ("/nothing", "/v1/confi", "/v1/topics/", "/health/", "//health", "/v1/../health", "/ws", "/%68ealth"):
         assert (await client.get(path)).error[:2] == (404, "not_found"), path
     answer = await client.ask("PUT", "/v1/publish", b"{}")
     assert answer.error == (405, "method_not_allowed", "this path takes POST")

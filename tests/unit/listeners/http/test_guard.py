@@ -24,7 +24,7 @@ async def test_with_keys_everything_but_probes_and_the_page_needs_one(start: Sta
     for key in ("k1", "k2"):
         client.key = key
         assert (await client.get("/v1/topics")).status == 200
-        assert (await client.get("/v1/config")).error[:2] == (404, "not_found")
+        assert (await client.get("/v1/nothing")).error[:2] == (404, "not_found")
 
 
 @pytest.mark.parametrize(

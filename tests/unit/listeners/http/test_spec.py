@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from notifyd.auth.claims import MAX_SUBJECT_BYTES
-from notifyd.listeners.http import app, body, connection, inspection, parameters, publishing, revoking
+from notifyd.broker.base import VERSIONS_KEPT
+from notifyd.listeners.http import app, body, configuring, connection, inspection, parameters, publishing, revoking
 from notifyd.listeners.http.app import build_app
 from notifyd.listeners.http.connection import HttpLimits
 from notifyd.listeners.http.console_files import CONSOLE_FILES
@@ -28,7 +29,7 @@ def test_every_path_is_in_the_text() -> None:
     paths = {route.path for route in composed.routes}  # type: ignore[attr-defined]
     assert {path for path in paths - CONSOLE_FILES.keys() if path not in TEXT} == set()
     assert paths >= PAGE | PROBES
-    told = set(re.findall(r"`(?:GET|POST|DELETE) (/[^`?]*)", TEXT))
+    told = set(re.findall(r"`(?:GET|POST|PATCH|DELETE) (/[^`?]*)", TEXT))
     assert told - paths == set()
 
 
@@ -51,6 +52,9 @@ def test_every_path_is_in_the_text() -> None:
         f"at least 1 second and at most {revoking.MAX_TTL_S / 86400:g} days",
         f"`user` has at most {MAX_SUBJECT_BYTES} bytes and `token_id` {revoking.MAX_TOKEN_ID_BYTES}",
         f"a body at most {revoking.BODY_BYTES // 1024} KiB",
+        f"Up to {VERSIONS_KEPT} are kept",
+        f"at most {configuring.MAX_AUTHOR_CHARACTERS} printable characters",
+        f"A body is at most {configuring.PATCH_BYTES // 1024} KiB",
         f"`limit` is 1 to 1000, {parameters.TopicsQuery().limit} where",
     ],
 )
