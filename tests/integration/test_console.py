@@ -54,6 +54,30 @@ async def test_the_panels_of_the_demo(chromium: str) -> None:
         assert guest.welcome is not None
 
 
+HOLD_HISTORY = """
+window.held = [];
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  const isHistory = typeof data === "string" && JSON.parse(data).op === "history";
+  isHistory && held ? held.push(() => send.call(this, data)) : send.call(this, data);
+};
+0"""
+
+
+async def test_what_comes_while_the_history_is_read_is_shown_once(chromium: str) -> None:
+    async with demo_console(chromium) as (page, client, _):
+        await client.post("/v1/publish", {"topic": "chat:room1", "data": "kept"})
+        await page.connected("topics")
+        await page.run(HOLD_HISTORY)
+        await page.go("topics/chat%3Aroom1")
+        await page.until("held.length === 1")
+        await client.post("/v1/publish", {"topic": "chat:room1", "data": "live"})
+        await page.shows("#feed", "live")
+        await page.run("(() => { const release = held[0]; held = null; release(); })()")
+        await page.shows("#feed", "kept")
+        assert await page.texts("#feed .data") == ["live", "kept"]
+
+
 async def test_the_console_by_keyboard(chromium: str) -> None:
     async with demo_console(chromium) as (page, _, _):
         await page.connected()

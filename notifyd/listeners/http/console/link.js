@@ -39,7 +39,8 @@ export class Link {
   // The last messages that were kept up to a position.
   async history(topic, { epoch, offset }, limit) {
     const since = { epoch, offset: Math.max(0, offset - limit) };
-    return (await this.client.history(topic, { since, limit })).messages;
+    const { messages } = await this.client.history(topic, { since, limit });
+    return messages.filter((message) => message.epoch === epoch && message.offset <= offset);  // the others come live
   }
 
   // Follows a topic until the returned function is called, whatever becomes of the connection.
