@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 
 from notifyd.cli import COMMANDS
-from notifyd.settings import Settings, load
+from notifyd.settings import load
 from notifyd.settings.checks import find_weaknesses
-from notifyd.settings.names import known_keys
 from notifyd.telemetry.catalogue import COUNTERS, GAUGES, HISTOGRAMS, PREFIX
 from protocol.errors import CloseCode
 from protocol.framing import Encoding
@@ -55,7 +53,7 @@ shift
 case $command in
 demo) set -- --websocket {0} --device {1} --http {2} --origin http://localhost:{7} "$@" ;;
 publish | subscribe | top) set -- --url ws://127.0.0.1:{0}/ws "$@" ;;
-revoke | tree) set -- --url http://127.0.0.1:{2} "$@" ;;
+revoke | tree | config) set -- --url http://127.0.0.1:{2} "$@" ;;
 esac
 exec {python} -c 'from notifyd.cli import main; main()' "$command" "$@"
 """
@@ -287,21 +285,6 @@ def rows(first_cell: str, text: str = TEXT) -> list[list[str]]:
     """Return the cells of the table rows whose first cell matches."""
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     return [row for row in table if re.fullmatch(first_cell, row[0])]
-
-
-def test_every_setting_has_its_row_and_its_default(tmp_path: Path) -> None:
-    section = TEXT.partition("### Configuration\n")[2].partition("\n### ")[0]
-    table = {row[0].strip("`"): row[1].strip("`") for row in rows(r"`[a-z]+(\.[a-z_]+)+`", section)}
-    groups = {key.rpartition(".")[0] for key in known_keys()} - {"listen.tls", "auth.keys"}
-    assert set(table) == set(known_keys()) - groups
-    lines = [f"{key} = {default}" for key, default in table.items() if default]
-    settings = "\n".join(line for line in lines if not line.startswith("topics."))
-    policy = "\n".join(line.removeprefix("topics.") for line in lines if line.startswith("topics."))
-    path = tmp_path / "notifyd.toml"
-    path.write_text(f'{settings}\n[[topics]]\nmatch = "**"\n{policy}\n')
-    shown, default = load(path, {}, {}), Settings()
-    assert msgspec.structs.replace(shown, topics=()) == default
-    assert shown.topics == (default.policy_for("x"),)
 
 
 def test_the_metrics_that_it_names_are_there() -> None:
