@@ -21,6 +21,8 @@ export interface Message<Data = any> {
   /** Both are there where the topic keeps history. */
   epoch?: string;
   offset?: number;
+  /** W3C trace context of the publish, where the topic's policy passes it on. */
+  trace?: string;
 }
 
 /**
@@ -140,7 +142,7 @@ export interface GoAway {
 /**
  * One topic's messages, over any number of connections: in order, none twice, none missing without a gap.
  *
- * Either iterate or listen. An iterator yields messages and gaps; leaving its loop closes the subscription. It throws
+ * Either iterate or listen. An iterator yields messages and gaps; leaving its loop closes the subscription, without an error. It throws
  * where the server refused or ended the subscription. One that is slower than the messages holds `queue` of them; what
  * comes meanwhile is let go, and the server is asked for it again.
  */
@@ -154,7 +156,7 @@ export interface Subscription<Data = any> extends AsyncIterableIterator<Message<
   /** Who came and went, where the topic's policy says so. */
   on(type: "joined" | "left", listener: (presence: Presence) => void): () => void;
   /** The server has the subscription: the first time, and again after each reconnect. */
-  on(type: "begin", listener: (reply: { epoch?: string; offset?: number; recovered?: boolean }) => void): () => void;
+  on(type: "begin", listener: (reply: { epoch?: string; offset?: number; recovered?: boolean; scope?: "node" }) => void): () => void;
   /** It is over: closed (no error), refused, or ended by the server. */
   on(type: "end", listener: (error?: NotifydError) => void): () => void;
   close(): void;

@@ -1,11 +1,11 @@
-// The client of notifyd for browsers and Node: see README.md and spec/wire.md. Times are in seconds.
+// The client for browsers and Node: see README.md. Times are in seconds.
 
 const CLIENT = { name: "notifyd.js", version: "0.1.0" };
 const FINAL = { 4000: "protocol_error", 4001: "unauthorized", 4003: "forbidden", 4100: "replaced" };
 const REFUSED = { 400: 4000, 401: 4001, 403: 4003 };  // by `connect`, as close codes
 const PATIENCE = 10, SHORT_PATIENCE = 3;
-const LATE = 2;          // a timer so late tells of a sleep
-const POSITIONS = 2048;  // of 4 KiB before `connected`
+const LATE = 2;          // so late a timer tells of a sleep
+const GREETING = 4000;   // bytes of 4096
 const REPEATABLE = 240;  // the server knows a key for 300 s
 const IN_FLIGHT = 100;   // requests; a server allows a burst of 200
 export const PING = 0, PONG = 1;
@@ -13,12 +13,13 @@ const MAGIC = 0x48454152;
 
 const now = () => performance.now() / 1000;
 const bounded = (wish) => Math.min(Math.max(+wish || 0, 0), 3600);
+const sizeOf = (value) => new Blob([JSON.stringify(value)]).size;
 const makeKey = () => globalThis.crypto?.randomUUID?.() ?? `${Math.random()}${Math.random()}`;
-const toError = ({ code, reason, message, retry_after }) => new NotifydError(code, reason, message, retry_after);
+const answerLost = () => new NotifydError({ reason: "answer_lost" });
 const positionOf = ({ epoch, offset }) => (epoch === undefined ? null : { epoch, offset });
 
 export class NotifydError extends Error {
-  constructor(code, reason, message = reason, retryAfter) {
+  constructor({ code = null, reason, message = reason, retry_after: retryAfter }) {
     super(message);
     Object.assign(this, { name: "NotifydError", code, reason, retryAfter });
   }
@@ -40,7 +41,6 @@ export function parseHeartbeat(buffer) {
   return { type, timestamp: view.getBigUint64(5) };
 }
 
-/** A server is lost when nothing but silence follows a PING. */
 export class Liveness {
   #pinged;
   #waiting = Infinity;
@@ -93,13 +93,12 @@ class Emitter {
 
   /** In microtasks: what a listener does or throws harms nobody else. */
   _emit(type, value) {
-    const listeners = (this.#listeners[type] ??= new Set());
+    const listeners = this.#listeners[type] ?? [];
     for (const listener of listeners) queueMicrotask(() => listeners.has(listener) && listener(value));
     return listeners.size;
   }
 }
 
-/** Outlives connections, hands on nothing twice, and loses nothing without a gap. */
 class Subscription extends Emitter {
   position = null;  // of the last message or gap
   _active = false;  // what comes is meant for it
@@ -107,7 +106,7 @@ class Subscription extends Emitter {
   #options;
   #begun = false;
   #queue = [];
-  #behind = false;  // the queue is full: what comes is let go, and asked for later
+  #behind = false;  // what comes is let go, and asked for later
   #listened = false;
   #wakers = [];
   #end = null;
@@ -116,7 +115,7 @@ class Subscription extends Emitter {
     super();
     this.topic = topic;
     this.#client = client;
-    this.#options = { since: "latest", queue: 1000, ...options };
+    this.#options = { since: options?.since ?? "latest", queue: options?.queue || 1000 };
   }
 
   on(type, listener) {
@@ -147,15 +146,15 @@ class Subscription extends Emitter {
     }
   }
 
-  async return() {
+  async return(value) {
     this.close();
-    return this.next();
+    return { value, done: true };
   }
 
   get _since() {
-    if (!this.#begun) return this.#options.since;
-    if (!this.position) return "latest";
-    return this.#options.since === "earliest" && !this.position.offset ? "earliest" : this.position;
+    const { since } = this.#options, { position } = this;
+    if (!this.#begun) return since;
+    return since === "earliest" && position?.offset === 0 ? since : position ?? "latest";
   }
 
   _begin(asked, reply) {
@@ -175,6 +174,7 @@ class Subscription extends Emitter {
 
   _push(event) {
     if (event.op === "joined" || event.op === "left") this._emit(event.op, event);
+    else if (event.op !== "message" && event.op !== "gap") return;
     else if (this.#behind || this.#queue.length >= this.#options.queue) this.#behind = true;
     else this.#take(event);
   }
@@ -182,7 +182,7 @@ class Subscription extends Emitter {
   _end(cause) {
     const error = cause?.reason === "closed" ? undefined : cause;
     if (this.#end) return;
-    if (this.#behind) this.#jump(null, "slow");
+    if (this.#behind) this.#jump(this.position, "slow");
     this._active = false;
     this.#end = { error };
     this._emit("end", error);
@@ -202,7 +202,7 @@ class Subscription extends Emitter {
     this.#add(event);
   }
 
-  /** Goes on after `end`; what lies between is lost. */
+  /** Goes on after `end`. */
   #jump(end, reason) {
     const last = this.position, isSame = last?.epoch === end?.epoch, from = isSame ? last?.offset + 1 : 1;
     const named = last && end && from <= end.offset && { from, to: end.offset, epoch: end.epoch };
@@ -247,11 +247,11 @@ class Client extends Emitter {
 
   constructor(url, options = {}) {
     super();
-    const address = new URL(url, globalThis.location), { token, session, WebSocket = globalThis.WebSocket } = options;
-    if (!WebSocket) throw new NotifydError(null, "no_websocket", "pass a { WebSocket }, as of the package ws");
+    const address = new URL(url, globalThis.location), { token, session, heartbeat = 30, floor = 10, WebSocket = globalThis.WebSocket } = options;
+    if (!WebSocket) throw new NotifydError({ reason: "no_websocket", message: "pass a { WebSocket }, as of the package ws" });
     address.protocol = address.protocol.replace("http", "ws");
     if (address.pathname === "/") address.pathname = "/ws";
-    this.#options = { heartbeat: 30, floor: 10, ...options };
+    this.#options = { heartbeat, floor };
     this.#dial = () => new WebSocket(address.href, ["notifyd.v1.json"]);
     this.session = session;
     if (typeof token === "function") this.#fetch = async () => token();
@@ -272,7 +272,7 @@ class Client extends Emitter {
     const subscription = new Subscription(this, topic, options);
     if (onMessage) subscription.on("message", onMessage);
     const isTaken = this.#subscriptions.has(topic);
-    const error = this.#error ?? (isTaken && new NotifydError(409, "conflict", `${topic} is taken`));
+    const error = this.#error ?? (isTaken && new NotifydError({ code: 409, reason: "conflict" }));
     if (error) queueMicrotask(() => subscription._end(error));
     else this.#subscriptions.set(topic, subscription);
     this.#sync(topic);
@@ -294,7 +294,7 @@ class Client extends Emitter {
   }
 
   close() {
-    this.#finish(new NotifydError(1000, "closed", "the client is closed"));
+    this.#finish(new NotifydError({ code: 1000, reason: "closed" }));
   }
 
   async #open() {
@@ -311,30 +311,29 @@ class Client extends Emitter {
       socket.onmessage = ({ data }) => this.#receive(data);
       socket.onclose = ({ code, reason }) => this.#lose(reason || "the connection broke", code);
       socket.onerror = () => {};
-    } catch ({ message }) {
-      if (attempt === this.#attempts) this.#lose(message);
+    } catch (error) {
+      if (attempt === this.#attempts) this.#lose(String(error?.message ?? error));
     }
   }
 
   #greet() {
-    const { heartbeat, floor } = this.#options, named = [];
-    let left = POSITIONS;
+    const { heartbeat, floor } = this.#options, { session } = this, token = this.#token, named = [];
+    const greeting = { op: "connect", id: 1, token, session, client: CLIENT, heartbeat };
+    let left = GREETING - sizeOf(greeting);
     this.#liveness = new Liveness(heartbeat, floor, now());
     for (const [topic, subscription] of this.#subscriptions) {
       const { position } = subscription;
-      subscription._named = position && (left -= JSON.stringify([topic, position]).length) > 0;
+      subscription._named = position && (left -= sizeOf([topic, position])) > 0;
       if (subscription._named) named.push([topic, position]);
     }
-    const { session } = this, token = this.#token, positions = Object.fromEntries(named);
-    this.#socket.send(JSON.stringify({ op: "connect", id: 1, token, session, client: CLIENT, heartbeat, positions }));
+    this.#socket.send(JSON.stringify({ ...greeting, positions: Object.fromEntries(named) }));
   }
 
   #begin(reply) {
     const kept = [...this.#requests];
     this.#requests.clear();  // subscriptions come first
     Object.assign(this, { session: reply.session, welcome: reply, problem: null });
-    this.#waits = this.#failures = 0;
-    this.#renewed = false;
+    this.#waits = this.#failures = this.#renewed = 0;
     this.#liveness.interval = Math.max(reply.heartbeat, 0.1);
     this.#after("open");
     this.#beat();
@@ -355,10 +354,9 @@ class Client extends Emitter {
     if (this.state !== "connected") this.#failures += 1;
     this.#drop(code === 1009 || code === 4013);
     this.problem = problem;
-    if (code === 4001 && this.#fetch && !this.#renewed) {
-      this.#renewed = true;
-      this.#token = undefined;
-    } else if (FINAL[code]) return this.#finish(new NotifydError(code, FINAL[code], problem));
+    this.#renewed = code === 4001 && this.#fetch && !this.#renewed;
+    if (this.#renewed) this.#token = undefined;
+    else if (FINAL[code]) return this.#finish(new NotifydError({ code, reason: FINAL[code], message: problem }));
     const wait = Math.max(delay(this.#waits++), bounded(retryAfter));
     this.#enter(this.#failures < 5 ? "backing off" : "unavailable");
     this.#after("open", this.#moveAt ? this.#moveAt - now() : wait, () => this.#open());
@@ -367,7 +365,6 @@ class Client extends Emitter {
   #drop(wasTooLarge) {
     this.#attempts += 1;
     for (const name in this.#timers) this.#after(name);
-    this.#timers = {};
     if (this.#socket) {
       this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
       this.#socket.close(1000);
@@ -375,14 +372,13 @@ class Client extends Emitter {
     this.#socket = this.welcome = null;
     this.#held.clear();
     this.#asking.clear();
-    const sent = [...this.#requests.values()].filter((asked) => asked.sent);
-    const largest = wasTooLarge && Math.max(...sent.map((asked) => asked.text.length));
+    const largest = wasTooLarge && Math.max(...[...this.#requests.values()].map(({ sent, text }) => sent && text.length));
     for (const [id, asked] of this.#requests) {
-      const isLargest = asked.text.length === largest;  // and would end the next one
+      const isLargest = asked.text.length === largest;  // it would end the next one
       asked.sent = false;
       if (asked.until > now() && !isLargest) continue;
       this.#requests.delete(id);
-      if (asked.repeatable) asked.fail(isLargest ? new NotifydError(413, "too_large") : new NotifydError(null, "answer_lost"));
+      if (asked.repeatable) asked.fail(isLargest ? new NotifydError({ code: 413, reason: "too_large" }) : answerLost());
     }
     for (const subscription of this.#subscriptions.values()) subscription._active = false;
   }
@@ -409,16 +405,23 @@ class Client extends Emitter {
 
   #after(name, seconds, act) {
     clearTimeout(this.#timers[name]);
+    delete this.#timers[name];
     if (act) this.#timers[name] = setTimeout(act, Math.min(seconds * 1000, 2 ** 31 - 1));
   }
 
   #ask(message, signal, repeatable = Infinity) {
+    let stop;
     return new Promise((done, fail) => {
       if (this.#error) throw this.#error;
       signal?.throwIfAborted();
       const id = this.#request(message, done, fail, repeatable);
-      signal?.addEventListener("abort", () => this.#requests.delete(id) && fail(signal.reason));
-    });
+      stop = () => {
+        this.#requests.delete(id);
+        fail(signal.reason);
+        this.#pump();
+      };
+      signal?.addEventListener("abort", stop);
+    }).finally(() => signal?.removeEventListener("abort", stop));
   }
 
   #request(message, done, fail, repeatable) {
@@ -443,15 +446,16 @@ class Client extends Emitter {
     const { id, code, retry_after: wait } = reply, asked = this.#requests.get(id);
     if (!asked) return;
     this.#room = code === 429 ? 1 : Math.min(this.#room + 1, IN_FLIGHT);
-    if (wait >= 0 && (code === 429 || code === 503)) {
-      this.#after(id, bounded(wait), () => {
+    const passes = wait >= 0 && (code === 429 || code === 503);
+    if (passes && !(asked.until < now() + wait)) {
+      return this.#after(id, bounded(wait), () => {
+        this.#after(id);
         asked.sent = false;
         this.#pump();
       });
-      return;
     }
     this.#requests.delete(id);
-    if (code) asked.fail(toError(reply));
+    if (code) asked.fail(passes ? answerLost() : new NotifydError(reply));
     else asked.done(reply);
     this.#pump();
   }
@@ -511,11 +515,11 @@ class Client extends Emitter {
     else if (op === "error" && this.state !== "connected") this.#lose(message.message, REFUSED[message.code], message.retry_after);
     else if (message.id) this.#answer(message);
     else if (op === "goaway") this.#planMove(message);
-    else if (op === "error") this._report(toError(message));
+    else if (op === "error") this._report(new NotifydError(message));
     else if (!subscription?._active) return;
     else if (op === "unsubscribed") {
       this.#held.delete(topic);
-      this._leave(subscription, new NotifydError(null, message.reason, `the server ended ${topic}`));
+      this._leave(subscription, new NotifydError({ reason: message.reason, message: `the server ended ${topic}` }));
     } else subscription._push(message);
   }
 
@@ -536,7 +540,7 @@ class Client extends Emitter {
     if (this.#fetch && left > 0) this.#after("refresh", Math.max(0.8 * left, 1), renew);
   }
 
-  /** In doubt, asks for a sign of life: that none came in a sleep proves nothing. */
+  /** In doubt, asks: that nothing came in a sleep proves nothing. */
   #beat(isInDoubt) {
     const liveness = this.#liveness, { floor } = this.#options, asks = isInDoubt && liveness.floor === floor;
     if (asks) {

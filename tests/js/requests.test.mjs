@@ -1,6 +1,7 @@
 // Publishing and asking: accepted once, over reconnects and refusals; every promise settles.
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { watch, world } from "./kit.mjs";
 
@@ -207,4 +208,59 @@ test("an answer that nobody waits for is nothing", world(async ({ clock, server,
   server.socket.say({ op: "error", id: 98, code: 500, reason: "internal", message: "" });
   await clock.advance(1);
   assert.equal(client.state, "connected");
+}));
+
+test("a request that is over leaves nothing at its signal", world(async ({ clock, server, opened }) => {
+  const client = await opened(), { signal } = new AbortController();
+  for (let n = 0; n < 5; n += 1) await client.publish("a:b", n, { signal });
+  server.refuse("publish", { code: 403, reason: "forbidden" });
+  await assert.rejects(client.publish("a:b", 5, { signal }), { code: 403 });
+  assert.equal(getEventListeners(signal, "abort").length, 0);
+  await clock.advance(1);
+}));
+
+test("requests that are given up make room for the others", world(async ({ clock, server, opened }) => {
+  const client = await opened(), controller = new AbortController(), { signal } = controller;
+  server.answers.publish = () => null;
+  for (let n = 0; n < 100; n += 1) watch(client.publish("a:b", n, { signal }));
+  const last = watch(client.publish("a:b", "last"));
+  await clock.advance(0);
+  server.answers.publish = () => ({ op: "published", topic: "a:b" });
+  controller.abort();
+  await clock.advance(0);
+  assert.ok(last.value);
+}));
+
+test("a wait that is over leaves no timer", world(async ({ clock, server, opened }) => {
+  const client = await opened();
+  for (let n = 0; n < 50; n += 1) {
+    server.refuse("publish", { code: 503, retry_after: 0.1 });
+    const published = client.publish("a:b", n);
+    await clock.advance(0.05);
+    server.answers.publish = () => ({ op: "published", topic: "a:b" });
+    await clock.advance(0.1);
+    await published;
+  }
+  const { clearTimeout } = globalThis, cleared = [];
+  globalThis.clearTimeout = (timer) => cleared.push(timer) && clearTimeout(timer);
+  client.close();
+  assert.ok(cleared.length < 10, `${cleared.length} timers were known`);
+}));
+
+test("what may have been accepted is not repeated when its key may be forgotten, however long it is refused", world(async ({ clock, server, opened }) => {
+  const client = await opened(), began = clock.now;
+  server.answers.publish = () => null;
+  const published = watch(client.publish("a:b", 1));
+  await clock.advance(1);
+  server.refuse("publish", { code: 503, reason: "unavailable", retry_after: 5 });
+  server.socket.end();
+  let last = 0;
+  const { hear } = server;
+  server.hear = (socket, message) => {
+    if (message.op === "publish") last = clock.now;
+    hear.call(server, socket, message);
+  };
+  await clock.advance(400);
+  assert.equal(published.error.reason, "answer_lost");
+  assert.ok(last > began + 200 && last < began + 300, `the last time after ${last - began} s`);
 }));

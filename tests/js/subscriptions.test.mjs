@@ -124,6 +124,27 @@ test("joined and left are for listeners", world(async ({ clock, server, opened }
   assert.deepEqual([events, joined.map(({ user }) => user), left.length], [[], ["bob"], 1]);
 }));
 
+test("what is not given is as if it were not there", world(async ({ clock, server, opened }) => {
+  const client = await opened({ heartbeat: undefined, floor: undefined });
+  const { events } = collect(client.subscribe("a:b", { since: null, queue: undefined }));
+  collect(client.subscribe("a:c", { since: undefined }));
+  collect(client.subscribe("a:d", null));
+  await clock.advance(1);
+  server.socket.say(message(1));
+  await clock.advance(100);
+  assert.deepEqual(server.socket.of("subscribe").map(({ since }) => since), ["latest", "latest", "latest"]);
+  assert.deepEqual([events, server.sockets.length, server.socket.beats.length], [[1], 1, 3]);
+}));
+
+test("an op of a later version is nothing, also on a topic", world(async ({ clock, server, opened }) => {
+  const client = await opened(), subscription = client.subscribe("a:b"), { events } = collect(subscription);
+  await clock.advance(0);
+  for (const op of ["typing", "constructor", "begin", "end"]) server.socket.say({ op, topic: "a:b", offset: 7, epoch: "e" });
+  server.socket.say(message(1));
+  await clock.advance(0);
+  assert.deepEqual([events, client.state, server.sockets.length], [[1], "connected", 1]);
+}));
+
 // --- the end of a subscription ----------------------------------------------------------------------------------------
 
 test("leaving a loop unsubscribes", world(async ({ clock, server, opened }) => {
@@ -141,6 +162,20 @@ test("leaving a loop unsubscribes", world(async ({ clock, server, opened }) => {
   assert.deepEqual([data, server.socket.of("unsubscribe").map(({ topic }) => topic)], [[1, 2], ["a:b"]]);
   await reconnect({ clock, server });
   assert.equal(server.socket.of("subscribe").length, 0);
+}));
+
+test("leaving a loop says no more of what is waiting, nor of an error", world(async ({ clock, server, opened }) => {
+  const client = await opened(), subscription = client.subscribe("a:b");
+  await clock.advance(0);
+  for (const offset of [1, 2, 3]) server.socket.say(message(offset));
+  server.socket.say({ op: "unsubscribed", topic: "a:b", reason: "forbidden" });
+  assert.equal((await subscription.next()).value.data, 1);
+  assert.deepEqual(await subscription.return("left"), { value: "left", done: true });
+  for await (const event of subscription) if (event.data === 3) break;
+  const ended = client.subscribe("a:c");
+  await clock.advance(0);
+  server.socket.say({ op: "unsubscribed", topic: "a:c", reason: "forbidden" });
+  assert.deepEqual(await ended.return(), { value: undefined, done: true });
 }));
 
 test("a closed subscription ends its loop after what is there, and hears no more", world(async ({ clock, server, opened }) => {
@@ -295,18 +330,20 @@ test("a topic without history tells that something may be missing", world(async 
   assert.deepEqual(events, [{ op: "gap", topic: "a:b", from: 0, to: 0, reason: "no_history" }]);
 }));
 
-test("positions are named as far as there is room; the other topics are subscribed anew", world(async ({ clock, server, opened }) => {
-  const client = await opened(), topics = Array.from({ length: 60 }, (_, index) => `a:${String(index).padStart(20, "0")}`);
-  for (const topic of topics) client.subscribe(topic);
-  await clock.advance(0);
-  Object.assign(server, { resumed: true, topics: Object.fromEntries(topics.map((topic) => [topic, { epoch: "e", offset: 0, recovered: true }])) });
-  await reconnect({ clock, server });
-  const [connect] = server.socket.of("connect"), named = Object.keys(connect.positions);
-  assert.ok(named.length > 20 && JSON.stringify(connect.positions).length < 2100);
-  const anew = topics.filter((topic) => !named.includes(topic));
-  for (const op of ["unsubscribe", "subscribe"]) assert.deepEqual(server.socket.of(op).map(({ topic }) => topic), anew);
-  assert.ok(server.socket.of("subscribe").every(({ since }) => since.epoch === "e"));
-}));
+for (const [what, letter, length, token] of [["short names", "0", 20], ["names in three bytes a letter", "話", 75], ["a long token", "0", 20, "t".repeat(3000)]]) {
+  test(`positions are named as far as there is room; the other topics are subscribed anew: ${what}`, world(async ({ clock, server, opened }) => {
+    const client = await opened({ token }), topics = Array.from({ length: 120 }, (_, index) => `a:${String(index).padStart(length, letter)}`);
+    for (const topic of topics) client.subscribe(topic);
+    await clock.advance(0);
+    Object.assign(server, { resumed: true, topics: Object.fromEntries(topics.map((topic) => [topic, { epoch: "e", offset: 0, recovered: true }])) });
+    await reconnect({ clock, server });
+    const [connect] = server.socket.of("connect"), named = Object.keys(connect.positions), bytes = Buffer.byteLength(JSON.stringify(connect));
+    assert.ok(bytes > 3600 && bytes <= 4096, `${bytes} bytes, where a server takes 4096 before it says connected`);
+    const anew = topics.filter((topic) => !named.includes(topic));
+    for (const op of ["unsubscribe", "subscribe"]) assert.deepEqual(server.socket.of(op).map(({ topic }) => topic), anew);
+    assert.ok(server.socket.of("subscribe").every(({ since }) => since.epoch === "e"));
+  }));
+}
 
 test("what a restored topic sends before it is subscribed anew is not taken", world(async ({ clock, server, opened }) => {
   const client = await opened(), { events } = collect(client.subscribe("a:b"));
@@ -396,6 +433,7 @@ test("the end of a subscription that is behind is told", world(async ({ clock, s
   const { events, over } = collect(subscription);
   await over;
   assert.deepEqual(events, [1, { op: "gap", topic: "a:b", from: 0, to: 0, reason: "slow" }]);
+  assert.deepEqual(subscription.position, position(1), "what was let go can still be had");
 }));
 
 test("several may wait at one iterator: each event goes to one of them", world(async ({ clock, server, opened }) => {

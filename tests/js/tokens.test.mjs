@@ -77,6 +77,19 @@ test("a refused token is fetched anew once, then it is final", world(async ({ cl
   assert.deepEqual([client.state, errors[0].code, errors[0].message], ["disconnected", 4001, "bad token"]);
 }));
 
+test("a token that was fetched anew may expire too, where the network was away meanwhile", world(async ({ clock, server, opened }) => {
+  const token = tokens(clock), client = await opened({ token });
+  server.accepts = false;
+  server.socket.end(4001, "expired");
+  await clock.advance(600);
+  assert.equal(token.calls.length, 2);
+  const answer = server.answers.connect;
+  server.answers.connect = (message) => (message.token === "t2" ? { op: "error", code: 401, reason: "unauthorized", message: "expired" } : answer());
+  server.accepts = true;
+  await clock.advance(60);
+  assert.deepEqual([client.state, server.socket.of("connect")[0].token], ["connected", "t3"]);
+}));
+
 test("a token that expired is fetched anew, each time", world(async ({ clock, server, opened }) => {
   const token = tokens(clock), client = await opened({ token });
   for (const wanted of ["t2", "t3", "t4"]) {
@@ -96,7 +109,7 @@ test("one token serves every connection while it is not refused", world(async ({
   assert.deepEqual([token.calls.length, server.sockets.length], [1, 4]);
 }));
 
-for (const [kind, fail] of [["rejects", async () => Promise.reject(new Error("no"))], ["throws", () => {
+for (const [kind, fail] of [["rejects", async () => Promise.reject(new Error("no"))], ["rejects with a word", () => Promise.reject("no")], ["throws", () => {
   throw new Error("no");
 }]]) {
   test(`a token function that ${kind} is a failed attempt`, world(async ({ clock, server, open }) => {
@@ -109,6 +122,12 @@ for (const [kind, fail] of [["rejects", async () => Promise.reject(new Error("no
     assert.deepEqual([client.state, server.socket.of("connect")[0].token], ["connected", "plain"]);
   }));
 }
+
+test("a token function that says nothing at all is a failed attempt", world(async ({ clock, server, open }) => {
+  const client = open({ token: () => Promise.reject() });
+  await clock.advance(20);
+  assert.deepEqual([client.state, server.sockets.length], ["unavailable", 0]);
+}));
 
 test("a user may hand over a token himself", world(async ({ clock, server, opened }) => {
   const client = await opened({ token: "old" });
