@@ -18,8 +18,8 @@ from tests.chromium import Browser
 PICTURES = Path(__file__).parents[1] / ".output" / "console"
 """What the tests saw, for people to look at."""
 
-HOSTILE = "<img/src=x/onerror=document.title='owned'><script>document.title='owned'</script>&lt;b&gt;"
-"""Markup that may stand in a topic and in a user's name."""
+HOSTILE = "<img/src=x/onerror=document.title='owned'><script>document.title='owned'</script>&lt;b&gt;".ljust(255, "x")
+"""Markup that may stand in a topic and in a user's name, as long as a topic may be."""
 
 ENOUGH_S = 20.0
 

@@ -1,14 +1,27 @@
-// The dialogs: asking for an API key, and asking whether something is really meant.
+// The node's HTTP API, the key to it, and the dialogs: asking for a key, and whether something is really meant.
 
-import { setKey } from "./api.js";
 import { at, say } from "./dom.js";
 
-// Asks for a key; resolves with whether one was given, which is then the one in use.
+let key = "";  // here, and nowhere else
+
+export const theKey = () => key;
+
+// The answer's JSON, null where it has none. Raises Error; its `status` is 0 where nobody answered.
+export async function ask(method, path) {
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const answer = await fetch(path, { method, headers }).catch(() => null);
+  const json = await answer?.json().catch(() => null) ?? null;
+  if (answer?.ok) return json;
+  const message = json?.error?.message ?? (answer ? `the node answered ${answer.status}` : "the node does not answer");
+  throw Object.assign(new Error(message), { status: answer?.status ?? 0 });
+}
+
+// Whether a key was given, which is then the one in use.
 export async function askKey(why) {
   say(at("access-why"), why);
-  const isGiven = await isAnswered(at("access"));
-  if (isGiven) setKey(at("api-key").value.trim());
-  at("api-key").value = "";
+  const isGiven = await isAnswered(at("access")), field = at("api-key");
+  if (isGiven) key = field.value.trim();
+  field.value = "";
   return isGiven;
 }
 
@@ -17,7 +30,6 @@ export function confirmed(question) {
   return isAnswered(at("confirm"));
 }
 
-// Opens a dialog; resolves with whether it was sent off, and not closed in another way.
 function isAnswered(dialog) {
   if (dialog.open) return new Promise(() => {});
   dialog.returnValue = "";

@@ -1,4 +1,4 @@
-// Bad states, in words: what is wrong with the page's connection, with a node, with its broker.
+// Bad states, in words and colours: of the page's connection, of a node, of its broker.
 
 import { each, el, mark, say } from "./dom.js";
 import { SILENT_MS } from "./figures.js";
@@ -7,10 +7,8 @@ import { clock } from "./format.js";
 const LEVELS = { serving: "good", draining: "warn", degraded: "bad", silent: "bad",
   connected: "good", connecting: "warn", "backing off": "warn", unavailable: "bad", disconnected: "bad" };
 
-// How bad the state of a node, of a connection or of a service is.
 export const levelOf = (state) => LEVELS[state] ?? "idle";
 
-// A state in a word and a colour.
 export function setChip(chip, state = "unknown", level = levelOf(state)) {
   say(chip, state);
   mark(chip, "class", "chip");

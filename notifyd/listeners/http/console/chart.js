@@ -1,16 +1,16 @@
-// A line chart over time: axes, units, gaps where nothing is known. The legend is the read-out: it shows the newest
-// values, or those under the pointer or where the arrow keys have moved to.
+// A line chart over time, with gaps where nothing is known. The legend shows the newest values, or those under the
+// pointer or where the arrow keys have moved to.
 
 import { each, el, mark, say, svg } from "./dom.js";
 import { clock, number } from "./format.js";
 
 const LEFT = 52, RIGHT = 10, TOP = 8, BOTTOM = 20;
 const GAP_MS = 3500;          // further apart, two points are not joined
-const SNAP_MS = 2500;         // how far from the cursor a value may be
+const SNAP_MS = 2500;
 const TICKS_S = [[60, 15], [120, 30], [300, 60], [900, 180]];
 
 export class LineChart {
-  // `zero`: the axis begins at 0; `binary`: its steps are 1, 2, 4, …; `small`: the line alone, for a list of many.
+  // `zero`: the axis begins at 0; `binary`: its steps are 1, 2, 4, …; `small`: the line alone.
   constructor({ title, format = number, height = 148, zero = true, small = false, binary = false }) {
     Object.assign(this, { title, format, height, zero, small, binary, cursor: null, width: 0 });
     this.margins = small ? { left: 0, right: 2, bottom: 2 } : { left: LEFT, right: RIGHT, bottom: BOTTOM };
@@ -43,7 +43,7 @@ export class LineChart {
     return Math.max(1, this.width - this.margins.left - this.margins.right);
   }
 
-  // `series`: [{name, points: [[Unix ms, value or null], …], now?: text for the legend}], drawn from `from` to `to`.
+  // {from, to, gap?, series: [{name, points: [[Unix ms, value or null], …], now?: text for the legend}]}
   update(given) {
     this.given = given;
     this.draw();
@@ -136,7 +136,7 @@ export class LineChart {
     mark(this.plot, "aria-valuetext", time === null ? "now" : `${clock(time)}: ${values.join(", ")}`);
   }
 
-  // The text alternative: what each line shows, in words.
+  // The text alternative.
   describe() {
     say(this.summary, this.given.series.map((one) => {
       const values = valuesOf(one), write = (value) => this.format(value);

@@ -1,7 +1,6 @@
 // Who is connected, where, how well; and the button that ends a connection.
 
-import { askKey, confirmed } from "./access.js";
-import { ask } from "./api.js";
+import { ask, askKey, confirmed } from "./access.js";
 import { each, el, heading, say, searchInput, topicLink } from "./dom.js";
 import { mergedConnections } from "./feeds.js";
 import { bytes, count, milliseconds, plural, span } from "./format.js";
@@ -29,8 +28,8 @@ export class Connections {
       numberColumn("round_trip_ms", "Round trip", milliseconds),
       numberColumn("queue_bytes", "Queue", bytes),
       { ...numberColumn("subscriptions", "Topics"), show: showTopics },
-      numberColumn("heard", "Heard", (at) => `${span(Date.now() - at)} ago`),
-      numberColumn("since", "Connected", (at) => span(Date.now() - at)),
+      { ...numberColumn("heard", "Heard"), text: ({ time, heard }) => `${span(time - heard)} ago` },
+      { ...numberColumn("since", "Connected"), text: ({ time, since }) => span(time - since) },
       { id: "node", title: "Node", value: (row) => row.node },
       { id: "end", title: "", class: "end", show: (cell, row) => this.showEnd(cell, row) },
     ];
@@ -66,11 +65,10 @@ export class Connections {
 
   tick() {
     const { connections } = this.app;
-    this.table.update(mergedConnections(connections), connections.hasMore ? "These have the fullest queues of each node." : "");
+    this.table.update(connections, mergedConnections(connections), "These have the fullest queues of each node.");
   }
 }
 
-// The number, and behind it the names.
 function showTopics(cell, { topics = [], subscriptions }) {
   const details = cell.firstChild ?? cell.appendChild(el("details", "", el("summary"), el("ul", "mono"))), more = subscriptions - topics.length;
   say(details.firstChild, count(subscriptions));

@@ -1,6 +1,6 @@
-// The devices, beating: each shows when it was last heard, and its round trip.
+// The devices: each beats when it is heard.
 
-import { beat, each, el, say } from "./dom.js";
+import { beat, each, el, NOTHING, say } from "./dom.js";
 import { mergedConnections } from "./feeds.js";
 import { milliseconds, plural } from "./format.js";
 
@@ -15,10 +15,10 @@ export class Devices {
   }
 
   tick() {
-    const devices = mergedConnections(this.app.connections).filter(({ transport }) => transport === "device").sort((one, other) => one.since - other.since);
+    const { connections } = this.app, devices = mergedConnections(connections).filter(({ transport }) => transport === "device").sort((one, other) => one.since - other.since);
     each(this.list, devices.slice(0, MOST), ({ session }) => session,
       () => el("li", "", el("i", "dot"), el("span", "mono"), el("span", "soft"), el("b")), write);
-    say(this.note, !devices.length ? "No device is connected." : devices.length > MOST ? plural(devices.length - MOST, "more device") : "");
+    say(this.note, !connections.nodes.size ? NOTHING : !devices.length ? "No device is connected." : devices.length > MOST ? plural(devices.length - MOST, "more device") : "");
   }
 }
 

@@ -1,8 +1,9 @@
 // Elements made by hand. Whatever comes from the wire goes in as text (textContent), never as markup.
 
+export const NOTHING = "No node has said anything yet.";
 export const at = (id) => document.getElementById(id);
 
-// An element with a class (or properties and attributes), and children: elements, texts, lists of them, null for none.
+// An element with a class (or properties and attributes), and children or lists of them, null for none.
 export function el(tag, given = "", ...children) {
   const element = document.createElement(tag);
   if (typeof given === "string") element.className = given;
@@ -30,7 +31,7 @@ export function mark(element, name, value) {
   if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-// Keeps an element for each item, by its key: made once, then only written. What needs not move keeps the focus.
+// Keeps an element for each item, by its key. What needs not move keeps the focus.
 export function each(list, items, key, make, write = () => {}) {
   const old = list.kept ?? new Map();
   list.kept = new Map(items.map((item) => [key(item), old.get(key(item)) ?? make(item)]));
@@ -49,7 +50,7 @@ export const labelled = (label, control, className = "") => el("label", classNam
 export const searchInput = (id, placeholder, oninput) =>
   el("input", { id, placeholder, oninput, type: "search", ariaLabel: placeholder, autocomplete: "off", autocapitalize: "off", spellcheck: false });
 
-// A choice of [[value, text], …]; `onchange` gets the value.
+// `options`: [[value, text], …]
 export function select(label, options, onchange) {
   const control = el("select", { onchange: () => onchange(control.value) });
   setOptions(control, options);
@@ -59,7 +60,12 @@ export function select(label, options, onchange) {
 export const setOptions = (control, options) =>
   each(control, options, ([value]) => value, ([value]) => el("option", { value }), (option, [, text]) => say(option, text));
 
+const beating = new Set();
+
+// A hidden tab has no frames, and what waits for one must not pile up there.
 export function beat(dot) {
+  if (document.hidden || beating.has(dot)) return;
+  beating.add(dot);
   dot.classList.remove("beat");
-  requestAnimationFrame(() => dot.classList.add("beat"));
+  requestAnimationFrame(() => beating.delete(dot) && dot.classList.add("beat"));
 }

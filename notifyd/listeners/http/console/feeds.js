@@ -1,17 +1,17 @@
-// The `$sys` topics that nodes fill only while somebody looks: what each node said last.
+// What each node said last on a `$sys` topic that it fills only while somebody looks.
 
-import { SILENT_MS } from "./figures.js";
+import { GONE_MS, SILENT_MS } from "./figures.js";
 
 export class Feed {
   constructor(link, topic, onRefused) {
     Object.assign(this, { link, topic, onRefused, nodes: new Map() });
   }
 
-  // Calls `onChange` at every news until `close`.
   open(onChange) {
     const message = ({ data }) => {
       if (typeof data?.node !== "string") return;
       this.nodes.set(data.node, { data, at: Date.now() });
+      for (const [name, { at }] of this.nodes) if (Date.now() - at > GONE_MS) this.nodes.delete(name);
       onChange();
     };
     this.stop = this.link.follow(this.topic, { message, refused: this.onRefused });
@@ -33,7 +33,7 @@ export class Feed {
   }
 }
 
-// Each topic once: subscribers and rates of all nodes are summed, of positions the newest counts.
+// Each topic once, with the sums of all nodes.
 export function mergedTopics(feed) {
   const topics = new Map();
   for (const one of feed.current.flatMap((said) => said.topics ?? [])) {
@@ -46,5 +46,6 @@ export function mergedTopics(feed) {
   return [...topics.values()];
 }
 
+// Each with its node, and when that said so, by its own clock.
 export const mergedConnections = (feed) =>
-  feed.current.flatMap(({ node, connections = [] }) => connections.map((connection) => ({ ...connection, node })));
+  feed.current.flatMap(({ node, time, connections = [] }) => connections.map((connection) => ({ ...connection, node, time })));

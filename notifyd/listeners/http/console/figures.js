@@ -1,16 +1,15 @@
-// What the nodes say of themselves once a second (`$sys:figures`), kept for as long as charts look back.
+// What the nodes say of themselves once a second (`$sys:figures`), for as long as charts look back.
 
 import { byName } from "./format.js";
 
 export const SILENT_MS = 3000;   // a node that has said nothing for so long is marked
-const GONE_MS = 5 * 60_000;      // and after this it is no longer shown
+export const GONE_MS = 5 * 60_000;      // and after this it is no longer shown
 const KEPT_MS = 15 * 60_000;
 const HOLD_MS = 2500;            // a figure stands for the time until the next one, at most so long
 const STEP_MS = 1000;
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const worst = (values) => Math.max(...values);
-// How the figures of several nodes are put together.
 const together = (path) => (/^(latency_ms|loop_lag_ms|topics)/.test(path) ? worst : sum);
 
 // The number under a path such as "messages.in", or the sum of the numbers below it; null for none.
@@ -33,7 +32,6 @@ export class Figures {
     this.began ??= now;
   }
 
-  // By name, and each with whether it is silent.
   list(now) {
     for (const [name, node] of this.nodes) {
       node.isSilent = now - node.heardAt > SILENT_MS;
@@ -46,14 +44,14 @@ export class Figures {
     return name ? [this.nodes.get(name)].filter(Boolean) : [...this.nodes.values()];
   }
 
-  // The newest value over the chosen nodes ("" is all of them), null where none has one.
+  // `name`: of a node, "" for all.
   now(path, name, now) {
     const fresh = this.chosen(name).filter(({ heardAt }) => now - heardAt <= SILENT_MS);
     return combined(fresh.map(({ last }) => figure(last, path)), together(path));
   }
 
   points(path, name, from, to) {
-    return this.walk(name, from, to, ({ figures }) => figure(figures, path), together(path));
+    return this.walk(name, from, to, (sample) => (sample[path] ??= figure(sample.figures, path)), together(path));
   }
 
   errorPoints(kind, name, from, to) {

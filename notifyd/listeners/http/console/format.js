@@ -4,31 +4,24 @@ export const NONE = "–";
 
 const DIGITS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"], THOUSANDS = ["", "k", "M", "G", "T"];
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 const known = (write) => (value) => (Number.isFinite(value) ? write(value) : NONE);
-
-// In the greatest unit that leaves at least 1.
-function scaled(value, base, units) {
-  let power = 0;
-  for (; Math.abs(value) >= base && power < units.length - 1; power += 1) value /= base;
-  return [value, power, units[power]];
-}
 
 export const number = known((value) => {
   const size = Math.abs(value);
   if (size && size < 0.01) return value.toPrecision(2);
-  if (size < 100_000) return DIGITS[size >= 1000 ? 0 : size >= 10 ? 1 : 2].format(value);
-  const [short, , unit] = scaled(value, 1000, THOUSANDS);
-  return `${short.toPrecision(4)} ${unit}`;
+  return (size < 100_000 ? DIGITS[size >= 1000 ? 0 : size >= 10 ? 1 : 2] : SHORT).format(value);
 });
 export const count = known((value) => DIGITS[0].format(value));
 export const perSecond = known((value) => `${number(value)}/s`);
 export const percent = known((value) => `${DIGITS[Math.abs(value) < 10 ? 1 : 0].format(value)} %`);
 export const milliseconds = known((value) => (value >= 1000 ? `${number(value / 1000)} s` : `${number(value)} ms`));
 export const bytes = known((value) => {
-  const [short, power, unit] = scaled(value, 1024, BYTES);
-  return `${DIGITS[power && Math.abs(short) < 100 ? 1 : 0].format(short)} ${unit}`;
+  let power = 0;
+  for (; Math.abs(value) >= 1024 && power < BYTES.length - 1; power += 1) value /= 1024;
+  return `${DIGITS[power && Math.abs(value) < 100 ? 1 : 0].format(value)} ${BYTES[power]}`;
 });
 export const bytesPerSecond = known((value) => `${bytes(value)}/s`);
 
@@ -40,11 +33,10 @@ export const span = known((ms) => {
   return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 });
 
-// A time of the day, from Unix ms; with the ms where messages are told apart by them.
+// A time of the day, from Unix ms.
 export const clock = known((ms) => TIME.format(ms));
 export const exactClock = (ms) => `${clock(ms)}.${String(Math.floor(ms % 1000)).padStart(3, "0")}`;
 
 export const plural = (amount, word) => `${count(amount)} ${word}${amount === 1 ? "" : "s"}`;
 
-// Names in the order in which people count.
 export const byName = (one, other) => one.localeCompare(other, "en", { numeric: true });

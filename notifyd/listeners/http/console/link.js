@@ -1,8 +1,12 @@
-// The page's connection to its node: one client, whose subscriptions several parts of the page may share.
+// The page's connection to its node: one client, whose subscriptions its parts share.
 
 import { connect } from "../notifyd.js";
 
-const BEAT_S = 3;             // how often this page asks for a round trip
+const BEAT_S = 3;
+const RETRY_MS = 3000;
+
+// A page that came by TLS may open nothing without: there the proxy has the WebSocket listener beside the page.
+export const whereTo = (websocket, page) => (page.startsWith("https:") && websocket.startsWith("ws:") ? new URL("ws", page) : websocket);
 
 export class Link {
   // `onState(state, why)`, `onConnected({node, user, session})`, `onDenied(why)`: a key or a token is wanted.
@@ -11,13 +15,21 @@ export class Link {
   }
 
   // Connects, with another token than before too; everything that is followed goes on.
-  async open(token) {
+  open(token) {
     this.client?.close();
     this.client = null;
     this.enter("connecting");
+    this.dial(token, this.attempt = {});
+  }
+
+  async dial(token, attempt) {
     const facts = await fetch("page.json").then((answer) => answer.json()).catch(() => ({}));
-    if (!facts.websocket) return this.enter("disconnected", "The node does not answer, or its WebSocket listener is off.");
-    const client = this.client = connect(facts.websocket, { token: token || undefined, heartbeat: BEAT_S });
+    if (attempt !== this.attempt) return;
+    if (!facts.websocket) {
+      setTimeout(() => this.dial(token, attempt), RETRY_MS);
+      return this.enter("disconnected", "The node does not answer, or its WebSocket listener is off.");
+    }
+    const client = this.client = connect(whereTo(facts.websocket, location.href), { token: token || undefined, heartbeat: BEAT_S });
     client.on("state", (state) => this.client === client && this.enter(state, client.problem));
     client.on("error", (error) => this.client === client && this.end(error));
     for (const [topic, known] of this.topics) this.join(topic, known);
@@ -36,15 +48,15 @@ export class Link {
     if (code === 4001) this.on.onDenied(message);
   }
 
-  // The last messages that were kept up to a position.
+  // What is kept up to a position.
   async history(topic, { epoch, offset }, limit) {
     const since = { epoch, offset: Math.max(0, offset - limit) };
-    const { messages } = await this.client.history(topic, { since, limit });
+    const { messages } = await this.client.history(topic, { since, limit }).catch(() => ({ messages: [] }));
     return messages.filter((message) => message.epoch === epoch && message.offset <= offset);  // the others come live
   }
 
   // Follows a topic until the returned function is called, whatever becomes of the connection.
-  // `watcher`: {message, gap?, joined?, left?, begin?: gets {epoch?, offset?}, where it begins or goes on, refused?}
+  // `watcher`: {message, gap?, joined?, left?, refused?, begin?: gets {epoch?, offset?}, where it begins or goes on}
   follow(topic, watcher) {
     const known = this.topics.get(topic) ?? { watchers: new Set() };
     this.topics.set(topic, known);

@@ -1,10 +1,9 @@
-// The console of a node: live by the node's own protocol and its `$sys:…` topics. This file puts it together.
+// Puts the console of a node together, which lives by the node's own protocol and its `$sys:…` topics.
 
-import { askKey } from "./access.js";
+import { askKey, theKey } from "./access.js";
 import { levelOf, problems, showAlerts } from "./alerts.js";
-import { theKey } from "./api.js";
 import { Connections } from "./connections.js";
-import { at, beat, mark, say } from "./dom.js";
+import { at, mark, say } from "./dom.js";
 import { Feed } from "./feeds.js";
 import { Figures } from "./figures.js";
 import { milliseconds } from "./format.js";
@@ -12,12 +11,12 @@ import { Link } from "./link.js";
 import { Nodes } from "./nodes.js";
 import { Overview } from "./overview.js";
 import { Settings } from "./settings.js";
-import { openTheme } from "./theme.js";
 import { Topic } from "./topic.js";
 import { Topics } from "./topics.js";
 import { Tree } from "./tree.js";
 
-const TICK_MS = 1000;
+const TICK_MS = 1000, NEWS_MS = 250;
+const THEMES = ["auto", "light", "dark"], THEME = "notifyd theme";
 const NEEDS_KEY = at("locked").firstChild.textContent;
 
 const figures = new Figures(), link = new Link({ onState, onConnected, onDenied });
@@ -26,9 +25,9 @@ const app = { link, figures, own: null, heardAt: 0, connectedAt: 0, why: "", isR
 for (const name of ["topics", "connections", "tree"]) app[name] = new Feed(link, `$sys:${name}`, onRefused);
 const views = { "": new Overview(app), topics: new Topics(app), topic: new Topic(app), connections: new Connections(app),
   nodes: new Nodes(app), tree: new Tree(app), settings: new Settings(app) };
-let view = null;
+let view = null, due = 0;
 
-// The address of a view: #/NAME, and of a topic: #/topics/TOPIC.
+// #/NAME, and of a topic: #/topics/TOPIC.
 function route() {
   const [, name = "", argument = ""] = /^#?\/?([^/]*)\/?(.*)$/.exec(location.hash), isMove = view !== null;
   for (const feed of view?.feeds ?? []) app[feed].close();
@@ -36,7 +35,7 @@ function route() {
   view = views[name === "topics" && argument ? "topic" : name] ?? views[""];
   at("main").replaceChildren(view.element);
   for (const anchor of document.querySelectorAll("nav a")) mark(anchor, "aria-current", anchor.hash === `#/${name}` ? "page" : "false");
-  for (const feed of view.feeds ?? []) app[feed].open(tick);
+  for (const feed of view.feeds ?? []) app[feed].open(soon);
   view.show?.(decoded(argument));
   tick();
   if (!isMove) return;
@@ -56,10 +55,9 @@ function onState(state, why) {
   tick();
 }
 
-function onConnected({ node, user, session }) {
+function onConnected({ node, session }) {
   Object.assign(app, { own: session, connectedAt: Date.now() });
   say(at("node"), node);
-  at("node").title = `User ${user || "anonymous"}`;
   tick();
 }
 
@@ -74,33 +72,48 @@ function onRefused() {
   tick();
 }
 
-// Asks for a key, and connects anew with it.
 async function needKey(why) {
   if (!await askKey(why)) return;
   app.isRefused = false;
   link.open(theKey());
 }
 
-// Once a second, and with all news. Without a connection, what was heard last stays, in grey.
+// The news of a moment are drawn together.
+function soon() {
+  due ||= setTimeout(tick, NEWS_MS);
+}
+
+// Once a second, and with news. Without a connection, what was heard last stays, in grey.
 function tick() {
+  clearTimeout(due);
+  due = 0;
   const now = Date.now(), isConnected = link.state === "connected", found = problems(app, now);
   showAlerts(at("alerts"), found);
   at("locked").hidden = !app.isRefused;
   document.title = found.some(([level]) => level === "bad") ? "⚠ notifyd" : "notifyd";
   document.body.classList.toggle("stale", !isConnected && app.heardAt > 0);
   document.body.classList.toggle("refused", app.isRefused);
-  // Another mean of the last round trips: another beat.
   const trip = isConnected && link.client.roundTrip ? milliseconds(link.client.roundTrip * 1000) : "";
-  if (trip && trip !== at("round-trip").textContent) beat(at("state").firstChild);
   say(at("round-trip"), trip);
-  view?.tick(isConnected || !app.heardAt ? now : app.heardAt);
+  if (!document.hidden) view?.tick(isConnected || !app.heardAt ? now : app.heardAt);
+}
+
+// Light, dark, or as the system has it: no secret, so it may stay in the browser.
+function showTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  at("theme").title = `Colours: ${theme}`;
+  at("theme").onclick = () => {
+    const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    localStorage.setItem(THEME, next);
+    showTheme(next);
+  };
 }
 
 link.follow("$sys:figures", {
   message({ data }) {
     app.heardAt = Date.now();
     figures.take(data, app.heardAt);
-    tick();
+    soon();
   },
   refused: onRefused,
 });
@@ -108,7 +121,8 @@ at("key").onclick = at("unlock").onclick = () => needKey(NEEDS_KEY);
 at("skip").onclick = () => at("main").focus();
 for (const button of document.querySelectorAll("[data-cancel]")) button.onclick = () => button.closest("dialog").close();
 addEventListener("hashchange", route);
+addEventListener("visibilitychange", tick);
 setInterval(tick, TICK_MS);
-openTheme();
 route();
 link.open("");
+showTheme(localStorage.getItem(THEME) ?? "auto");

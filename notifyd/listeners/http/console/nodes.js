@@ -1,7 +1,7 @@
 // The nodes of the cluster, those that fell silent too, each with the state of its broker.
 
 import { levelOf, nodeState, setChip } from "./alerts.js";
-import { each, el, heading, mark, say } from "./dom.js";
+import { each, el, heading, mark, NOTHING, say } from "./dom.js";
 import { figure } from "./figures.js";
 import { bytes, clock, count, milliseconds, NONE, percent, perSecond, span } from "./format.js";
 
@@ -19,7 +19,7 @@ export class Nodes {
 
   tick(now) {
     const nodes = this.app.figures.list(now), bad = nodes.filter((node) => levelOf(nodeState(node)) !== "good").length;
-    say(this.total, nodes.length ? `${count(nodes.length)} in all, ${bad ? `${count(bad)} not serving` : "all serving"}` : "No node has said anything yet.");
+    say(this.total, nodes.length ? `${count(nodes.length)} in all, ${bad ? `${count(bad)} not serving` : "all serving"}` : NOTHING);
     each(this.list, nodes, ({ name }) => name, make, fill);
   }
 }

@@ -1,4 +1,4 @@
-// The overview: the figures of one node or of all as charts, and at the side what lives: devices, readings.
+// The figures of one node or of all as charts, and at the side devices and readings.
 
 import { LineChart } from "./chart.js";
 import { Devices } from "./devices.js";
@@ -10,12 +10,11 @@ const WINDOWS = [["300", "5 minutes"], ["60", "1 minute"], ["900", "15 minutes"]
 const SHORTEST_MS = 60_000;
 const ERROR_LINES = 4;
 const CHARTS = [
-  { title: "Connections", format: count, binary: true, lines: { "websocket json": "connections.websocket.json", "websocket msgpack": "connections.websocket.msgpack",
-    "device json": "connections.device.json", "device msgpack": "connections.device.msgpack" } },
-  { title: "Messages", format: perSecond, lines: { in: "messages.in", out: "messages.out" } },
-  { title: "Publish to delivery", format: milliseconds, lines: { p50: "latency_ms.p50", p90: "latency_ms.p90", p99: "latency_ms.p99" } },
-  { title: "Queued for clients", format: bytes, binary: true, lines: { unsent: "queue_bytes" } },
-  { title: "Bytes", format: bytesPerSecond, binary: true, lines: { in: "bytes.in", out: "bytes.out" } },
+  { title: "Connections", format: count, binary: true, of: "connections.", lines: ["websocket json", "websocket msgpack", "device json", "device msgpack"] },
+  { title: "Messages", format: perSecond, of: "messages.", lines: ["in", "out"] },
+  { title: "Publish to delivery", format: milliseconds, of: "latency_ms.", lines: ["p50", "p90", "p99"] },
+  { title: "Queued for clients", format: bytes, binary: true, of: "queue_", lines: ["bytes"] },
+  { title: "Bytes", format: bytesPerSecond, binary: true, of: "bytes.", lines: ["in", "out"] },
 ];
 
 export class Overview {
@@ -48,11 +47,11 @@ export class Overview {
     setOptions(this.nodes.lastChild, [["", "all"], ...nodes.map(({ name }) => [name, name])]);
     this.nodes.hidden = nodes.length < 2;
     this.drawFacts((path) => figures.now(path, this.node, now));
-    // A page that was just opened shows a minute, not five with next to nothing in them.
+    // A page that was just opened shows a minute.
     const from = Math.max(now - this.seconds * 1000, Math.min(now - SHORTEST_MS, figures.began ?? now));
     const points = (path) => figures.points(path, this.node, from, now);
-    for (const { chart, lines } of this.charts)
-      chart.update({ from, to: now, series: Object.entries(lines).map(([name, path]) => ({ name, points: points(path) })) });
+    for (const { chart, of, lines } of this.charts)
+      chart.update({ from, to: now, series: lines.map((name) => ({ name, points: points(of + name.replace(" ", ".")) })) });
     const errors = figures.errors(this.node).slice(0, ERROR_LINES).map(([kind, total]) =>
       ({ name: kind.replaceAll("_", " "), now: `${count(total)} in all`, points: figures.errorPoints(kind, this.node, from, now) }));
     this.errors.update({ from, to: now, series: errors.length ? errors : [{ name: "none since the start", now: "", points: points("errors") }] });

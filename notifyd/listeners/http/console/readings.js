@@ -1,12 +1,11 @@
 // Numbers in messages: what of a topic's data can be drawn.
 
-import { bytes, bytesPerSecond, number, percent } from "./format.js";
+import { bytes, bytesPerSecond, milliseconds, number, percent, perSecond } from "./format.js";
 
 const MOST_FIELDS = 12, MOST_VALUES = 150, DEPTH = 3;
-const FORMATS = [[/percent$/, percent], [/bytes_per_s$/, bytesPerSecond], [/bytes$/, bytes], [/_per_s$/, (value) => `${number(value)}/s`],
-  [/_ms$/, (value) => `${number(value)} ms`], [/_s$/, (value) => `${number(value)} s`]];
+const FORMATS = [[/percent$/, percent], [/bytes_per_s$/, bytesPerSecond], [/bytes$/, bytes], [/_per_s$/, perSecond],
+  [/_ms$/, milliseconds], [/_s$/, (value) => milliseconds(value * 1000)]];
 
-// The numbers of one message, by name: its own, or those of its fields and of theirs.
 function numbersIn(data, path = [], found = new Map()) {
   if (Number.isFinite(data)) found.set(path.join(".") || "value", data);
   else if (data !== null && typeof data === "object" && !Array.isArray(data) && path.length < DEPTH)
@@ -14,7 +13,6 @@ function numbersIn(data, path = [], found = new Map()) {
   return found;
 }
 
-// What the last messages of one topic had in numbers.
 export class Readings {
   fields = new Map();  // name -> [[Unix ms, value], …], by time
   unit = "";
@@ -34,7 +32,6 @@ export class Readings {
     }
   }
 
-  // What is drawn unasked: `value`, else the first number.
   get main() {
     return this.fields.has("value") ? "value" : this.fields.keys().next().value;
   }

@@ -1,11 +1,11 @@
 // The settings in force, and which of them can change while the node runs.
 
+import { ask } from "./access.js";
 import { setChip } from "./alerts.js";
-import { ask } from "./api.js";
 import { el, heading, say, searchInput } from "./dom.js";
 
 const RELOAD_MS = 10_000;
-const MISSING = { 404: "Not available: this node does not tell its settings.", 401: "The settings are for operators: give an API key.", 0: "The node does not answer." };
+const MISSING = { 401: "The settings are for operators: give an API key.", 0: "The node does not answer." };
 
 export class Settings {
   constructor(app) {

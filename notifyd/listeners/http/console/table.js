@@ -1,24 +1,23 @@
 // A table that lives: sort and filter hold, and nothing moves under the pointer or the focus.
 //
-// A column: {id, title, value?(row): what it sorts by, text?(row), show?(cell, row): fills the cell, number?, class?}
+// A column: {id, title, value?(row): what it sorts by, text?(row), show?(cell, row), number?, class?}
 
-import { each, el, mark, say } from "./dom.js";
+import { each, el, mark, NOTHING, say } from "./dom.js";
 
 const MOST_ROWS = 300;
 
 export const numberColumn = (id, title, write) => ({ id, title, number: true, value: (row) => row[id], text: (row) => write(row[id]) });
-export const headCell = (title, isNumber) => el("th", { role: "columnheader", scope: "col", className: isNumber ? "number" : "" }, title);
-export const newRow = (columns) => el("tr", { role: "row" }, columns.map(({ title, number, class: name = "" }) =>
-  el("td", { role: "cell", className: number ? "number" : name, "data-title": title })));
-export const newTable = (label, head, body) => el("table", { role: "table", ariaLabel: label },
-  el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head)), body);
+export const headCell = (title, isNumber) => el("th", { scope: "col", className: isNumber ? "number" : "" }, title);
+export const newRow = (columns) => el("tr", "", columns.map(({ title, number, class: name = "" }) =>
+  el("td", { className: number ? "number" : name, "data-title": title })));
+export const newTable = (label, head, body) => el("table", { ariaLabel: label }, el("thead", "", el("tr", "", head)), body);
 
 export class Table {
   constructor({ label, columns, key, sort, empty, matches }) {
-    Object.assign(this, { columns, key, sort, empty, matches, isDown: true, rows: [], more: "", wanted: "" });
+    Object.assign(this, { columns, key, sort, empty, matches, isDown: true, rows: [], none: "", more: "", wanted: "" });
     this.head = columns.map(({ id, title, value, number }) =>
       headCell(value ? el("button", { type: "button", onclick: () => this.sortBy(id, number) }, title) : title, number));
-    this.body = el("tbody", { role: "rowgroup", onkeydown: (event) => this.steer(event), onpointerleave: () => this.draw() });
+    this.body = el("tbody", { onpointerleave: () => this.draw() });
     this.body.addEventListener("focusout", () => setTimeout(() => this.draw()));
     this.table = newTable(label, this.head, this.body);
     this.note = el("p", "hint");
@@ -31,9 +30,9 @@ export class Table {
     this.draw(true);
   }
 
-  // `more`: what to say where the rows are not all there are.
-  update(rows, more = "") {
-    Object.assign(this, { rows, more });
+  // The rows made of a feed; `more`: what to say where they are not all there are.
+  update({ nodes, hasMore }, rows, more) {
+    Object.assign(this, { rows, none: nodes.size ? this.empty : NOTHING, more: hasMore ? more : "" });
     this.draw();
   }
 
@@ -50,7 +49,7 @@ export class Table {
     this.columns.forEach(({ id, value }, i) =>
       value && mark(this.head[i], "aria-sort", this.sort === id ? (this.isDown ? "descending" : "ascending") : "none"));
     this.table.hidden = !shown.length;
-    say(this.note, !all ? this.empty : !shown.length ? "Nothing matches the filter." : shown.length < all ? `${shown.length} of ${all} are shown.` : this.more);
+    say(this.note, !all ? this.none : !shown.length ? "Nothing matches the filter." : shown.length < all ? `${shown.length} of ${all} are shown.` : this.more);
   }
 
   ordered(isHeld) {
@@ -72,15 +71,4 @@ export class Table {
       else say(element.children[i], String((text ?? value)(row)));
     });
   }
-
-  // Up and down go to the same control of the next row.
-  steer(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key], row = event.target.closest("tr"), rows = [...this.body.children];
-    const next = controls(rows[rows.indexOf(row) + (step ?? 0)])[controls(row).indexOf(event.target)];
-    if (!step || !next) return;
-    event.preventDefault();
-    next.focus();
-  }
 }
-
-const controls = (row) => [...(row?.querySelectorAll("a, button, summary") ?? [])];

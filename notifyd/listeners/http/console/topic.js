@@ -56,11 +56,11 @@ export class Topic {
     say(this.title.firstChild, topic);
     this.setPaused(false);
     this.stop = this.app.link.follow(topic, {
-      begin: (standing) => this.begin(topic, standing),
+      begin: (standing) => this.begin(standing),
       message: (message) => this.arrive(message),
       gap: (gap) => this.arrive({ ...gap, time: Date.now() }),
-      joined: () => this.askPresence(),
-      left: () => this.askPresence(),
+      joined: () => (this.askedAt = 0),
+      left: () => (this.askedAt = 0),
       refused: ({ message }) => say(this.trouble, `Not subscribed: ${message}.`),
     });
   }
@@ -70,20 +70,20 @@ export class Topic {
     clearTimeout(this.timer);
   }
 
-  async begin(topic, standing) {
-    this.askPresence();
+  async begin(standing) {
+    this.askedAt = 0;
     if (this.hasBegun || standing.epoch === undefined) return;
     this.hasBegun = true;
-    const kept = await this.app.link.history(topic, standing, LOOK_BACK);
-    if (topic !== this.topic) return;
-    for (const message of kept) this.readings.take(message);
+    const { topic, readings } = this, kept = await this.app.link.history(topic, standing, LOOK_BACK);
+    if (readings !== this.readings) return;  // shown anew since
+    for (const message of kept) readings.take(message);
     this.feed.append(...kept.reverse().map((message) => this.row(message)));
     this.tick(Date.now());
   }
 
   arrive(message) {
     this.arrived.push(message);
-    // No animation frames come in a tab that is not looked at, and messages must not pile up there.
+    // Also in a hidden tab, whose timers are rare, they must not pile up.
     if (this.arrived.length >= BATCH) this.showArrived();
     else if (this.arrived.length === 1) this.timer = setTimeout(() => this.showArrived(), BATCH_MS);
   }
@@ -100,7 +100,7 @@ export class Topic {
 
   row({ op, time, offset, data, sender, from, to, reason }) {
     const isGap = op === "gap";
-    const text = isGap ? `${from} to ${to} were not delivered (${reason})` : typeof data === "string" ? data : JSON.stringify(data);
+    const text = isGap ? `${from ? `${from} to ${to}` : "messages"} may be missing (${reason})` : typeof data === "string" ? data : JSON.stringify(data);
     const row = el("li", isGap ? "gap" : "", el("time", "soft", exactClock(time)), el("span", "soft", offset === undefined ? "" : `#${offset}`),
       el("span", "data", text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}… (${count(text.length)} characters)` : text), el("span", "soft sender", sender ?? ""));
     this.sift(row);
@@ -119,23 +119,23 @@ export class Topic {
 
   async publish(event) {
     event.preventDefault();
-    const text = this.data.value;
+    const text = this.data.value, { topic } = this;
     let data = text;
     try { data = JSON.parse(text); } catch { /* then it is text */ }
     Object.assign(this.said, { textContent: "On its way…", className: "" });
     try {
-      const { offset, scope } = await this.app.link.client.publish(this.topic, data);
-      say(this.said, `Published${offset ? ` at offset ${offset}` : ""}${scope === "node" ? ", to this node's clients only" : ""}.`);
+      const { offset, scope } = await this.app.link.client.publish(topic, data);
+      if (topic === this.topic) say(this.said, `Published${offset ? ` at offset ${offset}` : ""}${scope === "node" ? ", to this node's clients only" : ""}.`);
     } catch ({ message }) {
-      Object.assign(this.said, { textContent: `Not published: ${message}.`, className: "bad" });
+      if (topic === this.topic) Object.assign(this.said, { textContent: `Not published: ${message}.`, className: "bad" });
     }
   }
 
   async askPresence() {
-    const { topic, app } = this;
+    const { topic, readings, app } = this;
     this.askedAt = Date.now();
-    const members = await app.link.client.presence(topic).catch(() => []);
-    if (topic !== this.topic) return;
+    const members = await app.link.client.presence(topic).catch(() => null);
+    if (readings !== this.readings || !members) return;
     say(this.presence, `Present: ${count(members.length)}`);
     each(this.members, members.slice(0, MOST_MEMBERS), ({ session }) => session, ({ user, session, since }) =>
       el("li", "", el("b", "", `${user || "anonymous"}${session === app.own ? " (this page)" : ""}`), el("span", "soft", `since ${clock(since)}`)));

@@ -31,7 +31,7 @@ export class Topics {
 
   tick() {
     const { topics } = this.app;
-    this.table.update(mergedTopics(topics), topics.hasMore ? "These are the busiest of each node; open any other by its name." : "");
+    this.table.update(topics, mergedTopics(topics), "These are the busiest of each node; open any other by its name.");
   }
 }
 

@@ -11,7 +11,7 @@ from notifyd.listeners.http.page import policy_source, reachable
 from tests.http_client import HttpClient
 from tests.unit.listeners.http.conftest import Start
 
-MAX_CONSOLE_BYTES = 100 * 1024
+MAX_CONSOLE_BYTES = 100_000
 """Of all that a browser loads, as it is sent: the page, its style, its modules, the client."""
 
 MAX_LINES = 400
