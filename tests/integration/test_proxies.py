@@ -311,6 +311,16 @@ async def test_the_api_is_for_the_inside_and_takes_a_key(proxy: Proxy) -> None:
     assert b'"ready":true' in await proxy.ask("http", "/ready", INSIDER)
 
 
+async def test_the_page_finds_the_websocket_listener_where_it_came_from(proxy: Proxy) -> None:
+    port = proxy.ports["http"]
+    own = f"Host: 127.0.0.1:{port}\r\nOrigin: https://127.0.0.1:{port}\r\n".encode()
+    request = UPGRADE.replace(b"Host: 127.0.0.1\r\n", own)
+    for source, answer in ((INSIDER, b" 101 "), (CLIENT, b" 403 ")):
+        opened = await RawWebSocket.open(port, tls=proxy.tls, source=source)
+        assert answer in await opened.upgrade(request)
+        opened.close()
+
+
 async def test_its_log_names_clients_and_no_tokens(proxy: Proxy) -> None:
     refused = await RawWebSocket.open(proxy.ports["websocket"], tls=proxy.tls, source=CLIENT)
     assert b" 401 " in await refused.upgrade(UPGRADE.replace(b"/ws ", b"/ws?token=a.secret.token "))
