@@ -85,8 +85,9 @@ class Browser:
         await self._command("Page.setWebLifecycleState", state="frozen")
 
     async def thaw(self) -> None:
-        """Wake it up."""
+        """Wake it up, and look at it: it was hidden, and a hidden page's timers fire once a second."""
         await self._command("Page.setWebLifecycleState", state="active")
+        await self._command("Emulation.setFocusEmulationEnabled", enabled=True)
 
     async def key(self, name: str, text: str = "") -> None:
         """Press and let go a key, by its name: "Tab", "Enter", "ArrowDown"; `text` is what it types."""
@@ -110,7 +111,7 @@ class Browser:
     async def look(self, path: Path, *, width: int = 1200, height: int = 800, dark: bool = False) -> None:
         """Take a picture of the page as a screen of this size shows it."""
         await self.screen(width=width, height=height, dark=dark)
-        picture = await self._command("Page.captureScreenshot", format="png")
+        picture = await self._command("Page.captureScreenshot", format="png", optimizeForSpeed=True)
         await trio.Path(path).write_bytes(base64.b64decode(picture["data"]))
 
     async def _command(self, method: str, **parameters: Any) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def console_settings(auth: AuthSettings, *, websocket_port: int = 0, http_port: 
     listen = ListenSettings(
         websocket=Address("127.0.0.1", websocket_port), device=ANYWHERE, http=Address("127.0.0.1", http_port)
     )
-    return msgspec.structs.replace(Settings.demo(), listen=listen, auth=auth)
+    demo = Settings.demo()
+    node = msgspec.structs.replace(demo.node, drain_s=0.5)
+    return msgspec.structs.replace(demo, node=node, listen=listen, auth=auth)
 
 
 def console_of(tab: Browser, node: Node) -> ConsolePage:
@@ -86,13 +88,15 @@ async def test_a_node_that_goes_away_and_comes_back(chromium: str) -> None:
             await page.connected()
             await page.until("document.querySelector('.facts dd').textContent === '1'")
             same = console_settings(auth, websocket_port=node.websocket_address.port, http_port=page.port)
+        ended_ms = await page.run("performance.now()")
         await page.shows("#alerts [data-level=bad]", "This page is not connected to its node")
         await page.until("document.body.classList.contains('stale')")
         await page.until("document.getElementById('state').dataset.level !== 'good'")
         assert await page.run("getComputedStyle(document.querySelector('main')).filter") == "grayscale(1)"
         await page.picture("state-disconnected")
-        await page.run("new Promise(done => setTimeout(done, 3000))")  # long enough for a gap in the lines
+        await page.until(f"performance.now() - {ended_ms} > 3600")  # long enough for a gap in the lines
         async with open_node(same, telemetry=Telemetry("error")):
+            await page.run("dispatchEvent(new Event('online'))")  # rather than wait for the next attempt
             await page.until("document.body.dataset.state === 'connected'")
             await page.until("document.querySelectorAll('#alerts li').length === 0")
             assert not await page.run("document.body.classList.contains('stale')")
