@@ -138,6 +138,13 @@ async def test_a_page_goes_on_when_its_node_does_not_answer_at_once(chromium: st
         await page.click("#access [data-cancel]")
 
 
+async def test_large_numbers_are_not_taken_for_bytes(chromium: str) -> None:
+    async with console(chromium) as (_, page, _):
+        await page.connected()
+        written = "import('/console/format.js').then((m) => [99_999, 123_456, 15.57e9].map(m.number))"
+        assert await page.run(written) == ["99,999", "123.5K", "15.57G"]
+
+
 async def test_where_the_page_connects(chromium: str) -> None:
     """Directly; and through the proxy that it came through by TLS, below the same path."""
     async with console(chromium) as (_, page, _):

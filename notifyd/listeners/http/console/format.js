@@ -12,7 +12,7 @@ const known = (write) => (value) => (Number.isFinite(value) ? write(value) : NON
 export const number = known((value) => {
   const size = Math.abs(value);
   if (size && size < 0.01) return value.toPrecision(2);
-  return (size < 100_000 ? DIGITS[size >= 1000 ? 0 : size >= 10 ? 1 : 2] : SHORT).format(value);
+  return size < 100_000 ? DIGITS[size >= 1000 ? 0 : size >= 10 ? 1 : 2].format(value) : SHORT.format(value).replace("B", "G");
 });
 export const count = known((value) => DIGITS[0].format(value));
 export const perSecond = known((value) => `${number(value)}/s`);

@@ -68,7 +68,7 @@ async def test_nothing_foreign_and_no_markup_from_the_wire(client: HttpClient) -
 def test_the_key_is_kept_nowhere() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in FOLDER.glob("*.js"))
     assert not re.search(r"sessionStorage|document\.cookie|indexedDB", text)
-    assert set(re.findall(r"localStorage\.\w+\((\w+)", text)) == {"PLACE"}  # of the colours
+    assert set(re.findall(r"localStorage\.\w+\((\w+)", text)) == {"THEME"}  # of the colours
 
 
 async def test_the_policy_lets_in_ourselves_and_the_websocket_alone(start: Start) -> None:
