@@ -289,8 +289,8 @@ def endpoints_text() -> str:
     common = "".join(f"- {status.value}: {why}\n" for status, why in sorted({**EVERYWHERE, **WITH_BODY}.items()))
     return f"""# Endpoints
 
-Generated from the code by `python -m notifyd.listeners.http.openapi`. What they mean: [http.md](http.md). Every field of
-what they take and answer: [openapi.json](openapi.json).
+Generated from the code by `python -m notifyd.listeners.http.openapi`. What they mean: [http.md](http.md). Each field
+of what they take and answer: [openapi.json](openapi.json).
 
 {table}
 Every one but the probes, `/health` and `/ready`, may also refuse with
