@@ -204,7 +204,9 @@ class TestFigures:
     async def test_they_are_no_topics_of_the_http_side(self, autojump_clock: MockClock) -> None:
         async with speaking() as spoken:
             await spoken.watcher("a:b", *ON_DEMAND, FIGURES_TOPIC)
-            backend = HubBackend(spoken.node.context, tree=lambda: TREE, metrics=lambda: b"", problems=spoken._problems)
+            backend = HubBackend(
+                spoken.node.context, NotImplemented, tree=lambda: TREE, metrics=NotImplemented, problems=NotImplemented
+            )
             listed, more = await backend.topics(None, 2)
             assert ([topic.topic for topic in listed], more) == (["a:b"], False)
 
