@@ -8,7 +8,7 @@ from notifyd import __version__
 from notifyd.connection.context import Context
 from notifyd.figures.messages import BrokerFigures, ByEncoding, Clients, Flow, Latency, NodeReport, NodeState
 from notifyd.figures.process import CpuMeter, resident_bytes
-from notifyd.supervision import TreeNode
+from protocol.connecting import ConnectionState
 from protocol.framing import Form
 
 ERRORS = (
@@ -52,10 +52,10 @@ class Condition:
 class Readings:
     """Reads the figures of one node. Rates are those of the time since the last reading."""
 
-    def __init__(self, context: Context, counts: Counts, tree: Callable[[], TreeNode]) -> None:
+    def __init__(self, context: Context, counts: Counts, broker_state: Callable[[], ConnectionState]) -> None:
         self._context = context
         self._counts = counts
-        self._tree = tree
+        self._broker_state = broker_state
         self._started_ms = context.clock.unix_ms()
         self._cpu = CpuMeter()
         self._read_s = context.clock.monotonic_s()
@@ -119,10 +119,9 @@ class Readings:
         return Clients(websocket, device), subscriptions, queue_bytes
 
     def _broker(self, condition: Condition) -> BrokerFigures:
-        states = {branch.name: branch.state.value for branch in self._tree().children}
         return BrokerFigures(
             "redis" if self._context.hub.broker.is_shared else "memory",
-            states["broker"],
+            self._broker_state().value,
             _to_ms(condition.round_trip_s),
         )
 

@@ -49,6 +49,6 @@ class TopicCounts:
 
 
 def newest(known: Position | None, seen: Position | None) -> Position | None:
-    """Return which of two positions stays: a publisher's answer may come behind messages that are later than its own."""
+    """Return which of two positions stays: a publisher's answer may come behind messages later than its own."""
     is_old = seen is None or (known is not None and known.judge(seen) is Continuity.DUPLICATE)
     return known if is_old else seen
