@@ -14,6 +14,7 @@ class TopicCount:
         self.delivered = 0
         self.position: Position | None = None
 
+
 class TopicCounts:
     """The topics with messages. `is_counted` is for whoever counts: while it is False, nothing is to be told here."""
 
