@@ -209,7 +209,7 @@ async def test_subscribe_writes_into_a_file(node: Node, tmp_path: Path) -> None:
 
 
 async def test_subscribe_tells_what_was_refused(node: Node) -> None:
-    code, out, err = await run("subscribe", "$a", "--url", urls(node)[0])
+    code, out, err = await run("subscribe", "$a", "--url", urls(node)[1])  # by WebSocket, this machine is an operator
     assert (code, out) == (1, "")
     assert "notifyd subscribe $a: 403 forbidden: not allowed to subscribe to '$a'\n" in err
 
