@@ -26,6 +26,9 @@ ERRORS = (
 )
 """The counters that tell of something that went wrong, here or at a client."""
 
+RATES = ("messages_published", "messages_delivered", "received_bytes", "sent_bytes")
+"""The counters that are told as so much a second."""
+
 SHARES = (0.5, 0.9, 0.99)
 
 
@@ -50,7 +53,7 @@ class Condition:
 
 
 class Readings:
-    """Reads the figures of one node. Rates are those of the time since the last reading."""
+    """Reads the figures of one node. Rates are those of the time since the last reading, at first since it was made."""
 
     def __init__(self, context: Context, counts: Counts, broker_state: Callable[[], ConnectionState]) -> None:
         self._context = context
@@ -59,7 +62,7 @@ class Readings:
         self._started_ms = context.clock.unix_ms()
         self._cpu = CpuMeter()
         self._read_s = context.clock.monotonic_s()
-        self._last: Mapping[str, float] = self._totals()
+        self._last: Mapping[str, float] = dict.fromkeys(RATES, 0.0)
 
     def read(self, condition: Condition) -> NodeReport:
         """Read everything now."""
@@ -88,13 +91,9 @@ class Readings:
             broker=self._broker(condition),
         )
 
-    def _totals(self) -> dict[str, float]:
-        names = ("messages_published", "messages_delivered", "received_bytes", "sent_bytes")
-        return {name: self._counts.total(name) for name in names}
-
     def _rates(self) -> dict[str, float]:
         """Return how much was counted a second since this was asked last."""
-        now_s, totals = self._context.clock.monotonic_s(), self._totals()
+        now_s, totals = self._context.clock.monotonic_s(), {name: self._counts.total(name) for name in RATES}
         elapsed_s = now_s - self._read_s
         rates = {
             name: round((total - self._last[name]) / elapsed_s, 1) if elapsed_s > 0 else 0.0
