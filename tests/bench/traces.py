@@ -152,6 +152,5 @@ def _subscriber(number: int) -> Subscriber:
         on_gap=lambda _: None,
         on_broken=lambda: None,
         on_overflow=lambda _policy: None,
-        on_gap=lambda _reason: None,
     )
     return Subscriber(SessionId(f"s{number}"), "ada", outbox, end=lambda _code, _message: None, since_ms=0)
