@@ -72,7 +72,6 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         end=connection.end,
         since_ms=connection.opened_ms,
         identity=identity,
-        connection=connection.id,
     )
     connection.log("debug", "connection_connected", user=identity.user, resumed=record is not None)
     if record is not None:

@@ -243,7 +243,7 @@ class Connection:
         subscriber = self.subscriber
         if subscriber is not None:
             try:
-                await self.context.hub.detach(subscriber)
+                await self.context.hub.detach(subscriber, self.id)
             finally:
                 self.context.hub.registry.detach(subscriber)
                 self.context.user_buckets.release(subscriber.user, self.limits.user)
