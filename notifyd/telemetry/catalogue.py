@@ -87,6 +87,7 @@ _TOKEN_REASONS = (
 )
 
 _SERVICES = (
+    "configuration",
     "control",
     "device",
     "fanout",
