@@ -13,16 +13,13 @@ from notifyd.connection.door import Crowded
 from notifyd.errors import BrokerUnavailable, Unauthorized
 from notifyd.hub.recovery import CatchUp, Standing
 from notifyd.hub.registry import Subscriber
-from notifyd.model import ANONYMOUS, Identity
+from notifyd.model import ANONYMOUS, OPERATOR, Identity
 from protocol.errors import CloseCode, ErrorCode, RequestError
 from protocol.messages import Connect, Connected, Restored
 from protocol.position import Position
 
 UNAUTHORIZED = "the token is missing or not accepted"
 """One answer for every bad token, so that nobody learns from it what was wrong."""
-
-OPERATOR = "$operator"
-"""The user that everybody is who shows an API key: what begins with `$` is the server's."""
 
 
 def authenticate(connection: Connection, token: str | None) -> Identity:
