@@ -32,7 +32,7 @@ def authenticate(connection: Connection, token: str | None) -> Identity:
     key = context.api_keys.find(token)
     if key is not None:
         return Identity(OPERATOR, operator=True, api_key=key)
-    is_anonymous = token is None and context.settings.auth.anonymous
+    is_anonymous = token is None and context.settings.auth.anonymous and not connection.needs_token
     identity = ANONYMOUS if is_anonymous else _verify(connection, token)
     return replace(identity, operator=True) if connection.is_local and not context.api_keys else identity
 
