@@ -174,6 +174,14 @@ class TestPicture:
         assert "\x1b" not in picture
 
 
+def test_nothing_that_a_node_says_moves_the_cursor() -> None:
+    broker = BrokerFigures("redis", "con\x1b[2Jnected", 0.42)
+    picture = drawn(board_of(figures("n1", errors={"ga\x1b]0;ps": 3}, broker=broker)))
+    assert "con?[2Jnected" in picture
+    assert "ga?]0;ps 3" in picture
+    assert "\x1b" not in picture
+
+
 @given(st.lists(st.floats(0, 1e9), max_size=80), st.integers(1, 40))
 def test_a_curve_shows_the_newest_values_the_highest_in_full(values: list[float], width: int) -> None:
     curve, shown = curve_of(values, width), values[-width:]
