@@ -43,7 +43,7 @@ def _verify(connection: Connection, token: str | None) -> Identity:
         return context.verifier.verify(token or "")
     except Unauthorized as refusal:
         context.events.count("token_refusals", reason="missing" if token is None else refusal.reason)
-        connection.log("warning", "token_refused", reason=str(refusal), address=connection.stream.peer)
+        connection.log("warning", "token_refused", problem=str(refusal), address=connection.stream.peer)
         raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
 
 

@@ -148,6 +148,7 @@ def _subscriber(number: int) -> Subscriber:
         Form.WEBSOCKET_JSON,
         2**20,
         on_blocked=lambda: None,
+        on_gap=lambda _: None,
         on_broken=lambda: None,
         on_overflow=lambda _policy: None,
     )

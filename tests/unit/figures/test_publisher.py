@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
@@ -204,7 +205,9 @@ class TestFigures:
     async def test_they_are_no_topics_of_the_http_side(self, autojump_clock: MockClock) -> None:
         async with speaking() as spoken:
             await spoken.watcher("a:b", *ON_DEMAND, FIGURES_TOPIC)
-            backend = HubBackend(spoken.node.context, tree=lambda: TREE, metrics=lambda: b"", problems=spoken._problems)
+            backend: Any = HubBackend(
+                spoken.node.context, Mock(), tree=lambda: TREE, metrics=AsyncMock(), problems=spoken._problems
+            )
             listed, more = await backend.topics(None, 2)
             assert ([topic.topic for topic in listed], more) == (["a:b"], False)
 
