@@ -208,8 +208,8 @@ class Node:
             trusted_proxies=self.settings.listen.trusted_proxies,
             reuse_port=self.settings.node.workers > 1,
         )
+        self._http = http  # before it listens: settings may change meanwhile
         await branch.start("http", http.run)
-        self._http = http
         self._own_ports.add(http.address.port)
 
     def figures(self) -> FigurePublisher:

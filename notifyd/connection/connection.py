@@ -44,6 +44,7 @@ class Connection:
         "identity",
         "is_local",
         "limits",
+        "needs_token",
         "number",
         "nursery",
         "opened_ms",
@@ -68,6 +69,7 @@ class Connection:
         self.ending: Ending | None = None
         self.scheduled_s = inf
         self.is_local = False
+        self.needs_token = False
         self.identity: Identity | None = None
         self.subscriber: Subscriber | None = None
         self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)
