@@ -133,7 +133,7 @@ class Centre:
             version = ConfigurationVersion(newest.version + 1, self._clock.unix_ms(), author, overlay, restores)
             if await self._broker.configure(version):
                 return
-        raise BrokerUnavailable("others change the configuration at the same time")
+        raise BrokerUnavailable("others change the configuration at the same time, or wrote a version unknown here")
 
     @staticmethod
     def _build(layers: Layers, overlay: Mapping[str, Any]) -> Settings:

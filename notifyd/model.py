@@ -35,6 +35,9 @@ class Identity:
 
 ANONYMOUS = Identity(user="", anonymous=True)
 
+OPERATOR = "$operator"
+"""The user that everybody is who shows an API key, and nobody else."""
+
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
     """A message as the broker accepted it; made for each publish, hence a Struct: a dataclass takes 1 us more.

@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import msgspec
 import trio
 
-from notifyd.auth.api_keys import ApiKeys
 from notifyd.auth.tokens import Verifier
 from notifyd.broker.base import Broker, Receiver
 from notifyd.broker.memory import MemoryBroker
@@ -129,7 +128,7 @@ class Node:
         if limits.connections != old.limits.connections:
             self._admission.resize(limits.connections.limit, limits.connections.resume)
         if self._http is not None:
-            self._http.reload(ApiKeys(settings.auth.api_keys), limits.payload_bytes)
+            self._http.reload(self.context.api_keys, limits.payload_bytes)
         return fixed
 
     async def problems(self) -> list[str]:
@@ -202,15 +201,15 @@ class Node:
         http = HttpListener(
             address,
             backend,
-            ApiKeys(self.settings.auth.api_keys),
+            self.context.api_keys,
             self.context.events,
             payload_limit_bytes=self.settings.limits.payload_bytes,
             websocket_url=self.websocket_url,
             trusted_proxies=self.settings.listen.trusted_proxies,
             reuse_port=self.settings.node.workers > 1,
         )
+        self._http = http  # before it listens: settings may change meanwhile
         await branch.start("http", http.run)
-        self._http = http
         self._own_ports.add(http.address.port)
 
     def figures(self) -> FigurePublisher:
@@ -219,6 +218,7 @@ class Node:
             self.context,
             self.telemetry,
             tree=self._root.snapshot,
+            broker_state=lambda: self.broker_state,
             problems=self.problems,
             is_draining=lambda: self.draining,
             loop_lag_s=lambda: self.lag.recent_s,

@@ -7,7 +7,7 @@ import unicodedata
 from typing import Any
 
 from notifyd.errors import Unauthorized
-from notifyd.model import Identity
+from notifyd.model import OPERATOR, Identity
 from notifyd.settings.types import AuthSettings
 from protocol.topics import Pattern, check_topic
 
@@ -78,6 +78,8 @@ def _read_subject(claims: dict[str, Any]) -> str:
         raise Unauthorized(f"sub is missing, empty or longer than {MAX_SUBJECT_BYTES} bytes")
     if any(unicodedata.category(character) == "Cc" for character in subject):
         raise Unauthorized("sub has control characters")
+    if subject == OPERATOR:  # what comes from an operator is believed, and his sessions are his own
+        raise Unauthorized(f"sub is {OPERATOR!r}: that is who shows an API key")
     return subject
 
 

@@ -81,7 +81,7 @@ def _load_set(key: TokenKey, jwks: str, path: str) -> Iterator[VerificationKey]:
 
 def _is_usable(member: dict[str, Any], algorithm: Any, wanted: str | None) -> bool:
     """Whether to take a key of a set; those for other purposes and of other kinds are passed over."""
-    if algorithm not in _SUPPORTED or (wanted is not None and algorithm != wanted):
+    if not isinstance(algorithm, str) or algorithm not in _SUPPORTED or (wanted is not None and algorithm != wanted):
         return False
     return _KEY_TYPES.get(algorithm[:2]) == member.get("kty")
 

@@ -50,7 +50,7 @@ def serve(
     if settings.node.workers > 1:
         from notifyd.cli.workers.parent import run_workers
 
-        read = partial(read_layers, config, overrides)
+        read = partial(_read_again, telemetry, config, overrides)
         trio.run(
             partial(
                 run_workers,
@@ -64,6 +64,17 @@ def serve(
         )
     else:
         trio.run(run_until_signal, layers, telemetry, manager, config, overrides)
+
+
+def _read_again(telemetry: "Telemetry", config: "Path | None", overrides: dict[str, Any]) -> "Layers":
+    """Read the configuration for the workers, and let what it says of the log hold for their parent as well."""
+    from notifyd.cli.configuration import read_layers
+
+    layers = read_layers(config, overrides)
+    log = layers.build().log
+    telemetry.set_level(log.level)
+    telemetry.set_format(log.format)
+    return layers
 
 
 def worker_command(number: int) -> list[str]:

@@ -143,9 +143,10 @@ def describe_node(node: "TreeNode", now_ms: int) -> "Text":
     """Return one line: name, state and since when, restarts and the last error where there were any."""
     from rich.text import Text
 
+    name = printable(node.name)
     if node.count is not None:
-        return Text.assemble(f"{node.name}: ", (str(node.count), "bold"))
-    line = Text.assemble((node.name, "bold"), " ", (node.state.value, STYLES[node.state.value]))
+        return Text.assemble(f"{name}: ", (str(node.count), "bold"))
+    line = Text.assemble((name, "bold"), " ", (node.state.value, STYLES[node.state.value]))
     line.append(f" for {describe_duration(now_ms - node.since_ms)}", "dim")
     if node.restarts:
         line.append(f", {node.restarts} restart{'s'[: node.restarts != 1]}")

@@ -13,16 +13,13 @@ from notifyd.connection.door import Crowded
 from notifyd.errors import BrokerUnavailable, Unauthorized
 from notifyd.hub.recovery import CatchUp, Standing
 from notifyd.hub.registry import Subscriber
-from notifyd.model import ANONYMOUS, Identity
+from notifyd.model import ANONYMOUS, OPERATOR, Identity
 from protocol.errors import CloseCode, ErrorCode, RequestError
 from protocol.messages import Connect, Connected, Restored
 from protocol.position import Position
 
 UNAUTHORIZED = "the token is missing or not accepted"
 """One answer for every bad token, so that nobody learns from it what was wrong."""
-
-OPERATOR = "$operator"
-"""The user that everybody is who shows an API key: what begins with `$` is the server's."""
 
 
 def authenticate(connection: Connection, token: str | None) -> Identity:
@@ -35,7 +32,7 @@ def authenticate(connection: Connection, token: str | None) -> Identity:
     key = context.api_keys.find(token)
     if key is not None:
         return Identity(OPERATOR, operator=True, api_key=key)
-    is_anonymous = token is None and context.settings.auth.anonymous
+    is_anonymous = token is None and context.settings.auth.anonymous and not connection.needs_token
     identity = ANONYMOUS if is_anonymous else _verify(connection, token)
     return replace(identity, operator=True) if connection.is_local and not context.api_keys else identity
 
@@ -46,7 +43,7 @@ def _verify(connection: Connection, token: str | None) -> Identity:
         return context.verifier.verify(token or "")
     except Unauthorized as refusal:
         context.events.count("token_refusals", reason="missing" if token is None else refusal.reason)
-        connection.log("warning", "token_refused", reason=str(refusal), address=connection.stream.peer)
+        connection.log("warning", "token_refused", problem=str(refusal), address=connection.stream.peer)
         raise RequestError(ErrorCode.UNAUTHORIZED, UNAUTHORIZED) from None
 
 
@@ -72,7 +69,6 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         end=connection.end,
         since_ms=connection.opened_ms,
         identity=identity,
-        connection=connection.id,
     )
     connection.log("debug", "connection_connected", user=identity.user, resumed=record is not None)
     if record is not None:

@@ -44,6 +44,7 @@ class Connection:
         "identity",
         "is_local",
         "limits",
+        "needs_token",
         "number",
         "nursery",
         "opened_ms",
@@ -68,6 +69,7 @@ class Connection:
         self.ending: Ending | None = None
         self.scheduled_s = inf
         self.is_local = False
+        self.needs_token = False
         self.identity: Identity | None = None
         self.subscriber: Subscriber | None = None
         self.watch = Watch(settings.heartbeat, settings.limits.handshake_s, context.clock)
@@ -243,7 +245,7 @@ class Connection:
         subscriber = self.subscriber
         if subscriber is not None:
             try:
-                await self.context.hub.detach(subscriber)
+                await self.context.hub.detach(subscriber, self.id)
             finally:
                 self.context.hub.registry.detach(subscriber)
                 self.context.user_buckets.release(subscriber.user, self.limits.user)

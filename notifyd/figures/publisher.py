@@ -18,6 +18,7 @@ from notifyd.figures.topics import BusiestTopics
 from notifyd.hub.watches import CONNECTIONS_TOPIC, FIGURES_TOPIC, TOPICS_TOPIC, TREE_TOPIC
 from notifyd.listeners.http.hub_backend import describe_connection
 from notifyd.supervision import TreeNode
+from protocol.connecting import ConnectionState
 
 SPEAK_S = 1.0
 
@@ -32,9 +33,9 @@ MOST_TOPICS_EACH = 10
 class FigurePublisher:
     """Publishes what a node says about itself. `run` is a service.
 
-    `counts` is what the node counted, `tree` takes a picture of its supervision tree, `problems` asks what keeps it
-    from serving, `is_draining` says whether it lets its clients go, and `loop_lag_s` how long a round of the event loop
-    took lately.
+    `counts` is what the node counted, `tree` takes a picture of its supervision tree, `broker_state` is that of the
+    broker's part of it, `problems` asks what keeps it from serving, `is_draining` says whether it lets its clients go,
+    and `loop_lag_s` how long a round of the event loop took lately.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class FigurePublisher:
         counts: Counts,
         *,
         tree: Callable[[], TreeNode],
+        broker_state: Callable[[], ConnectionState],
         problems: Callable[[], Awaitable[list[str]]],
         is_draining: Callable[[], bool],
         loop_lag_s: Callable[[], float],
     ) -> None:
         self._context = context
         self._hub = context.hub
-        self._counts = counts
+        self._readings = Readings(context, counts, broker_state)
         self._tree = tree
         self._problems = problems
         self._is_draining = is_draining
@@ -60,13 +62,12 @@ class FigurePublisher:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish every `SPEAK_S`, until cancelled; what comes too late for its turn is left out."""
-        readings = Readings(self._context, self._counts, self._tree)
         task_status.started()
         due_s = trio.current_time()
         while True:
             due_s = max(due_s + SPEAK_S, trio.current_time())
             await trio.sleep_until(due_s)
-            await self._publish_figures(readings.read(await self._condition()))
+            await self._publish_figures(self._readings.read(await self._condition()))
             await self._tell_watched()
             await self._publish_watched()
 

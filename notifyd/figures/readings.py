@@ -8,7 +8,7 @@ from notifyd import __version__
 from notifyd.connection.context import Context
 from notifyd.figures.messages import BrokerFigures, ByEncoding, Clients, Flow, Latency, NodeReport, NodeState
 from notifyd.figures.process import CpuMeter, resident_bytes
-from notifyd.supervision import TreeNode
+from protocol.connecting import ConnectionState
 from protocol.framing import Form
 
 ERRORS = (
@@ -25,6 +25,9 @@ ERRORS = (
     "token_refusals",
 )
 """The counters that tell of something that went wrong, here or at a client."""
+
+RATES = ("messages_published", "messages_delivered", "received_bytes", "sent_bytes")
+"""The counters that are told as so much a second."""
 
 SHARES = (0.5, 0.9, 0.99)
 
@@ -50,16 +53,16 @@ class Condition:
 
 
 class Readings:
-    """Reads the figures of one node. Rates are those of the time since the last reading."""
+    """Reads the figures of one node. Rates are those of the time since the last reading, at first since it was made."""
 
-    def __init__(self, context: Context, counts: Counts, tree: Callable[[], TreeNode]) -> None:
+    def __init__(self, context: Context, counts: Counts, broker_state: Callable[[], ConnectionState]) -> None:
         self._context = context
         self._counts = counts
-        self._tree = tree
+        self._broker_state = broker_state
         self._started_ms = context.clock.unix_ms()
         self._cpu = CpuMeter()
         self._read_s = context.clock.monotonic_s()
-        self._last: Mapping[str, float] = self._totals()
+        self._last: Mapping[str, float] = dict.fromkeys(RATES, 0.0)
 
     def read(self, condition: Condition) -> NodeReport:
         """Read everything now."""
@@ -88,13 +91,9 @@ class Readings:
             broker=self._broker(condition),
         )
 
-    def _totals(self) -> dict[str, float]:
-        names = ("messages_published", "messages_delivered", "received_bytes", "sent_bytes")
-        return {name: self._counts.total(name) for name in names}
-
     def _rates(self) -> dict[str, float]:
         """Return how much was counted a second since this was asked last."""
-        now_s, totals = self._context.clock.monotonic_s(), self._totals()
+        now_s, totals = self._context.clock.monotonic_s(), {name: self._counts.total(name) for name in RATES}
         elapsed_s = now_s - self._read_s
         rates = {
             name: round((total - self._last[name]) / elapsed_s, 1) if elapsed_s > 0 else 0.0
@@ -119,10 +118,9 @@ class Readings:
         return Clients(websocket, device), subscriptions, queue_bytes
 
     def _broker(self, condition: Condition) -> BrokerFigures:
-        states = {branch.name: branch.state.value for branch in self._tree().children}
         return BrokerFigures(
             "redis" if self._context.hub.broker.is_shared else "memory",
-            states["broker"],
+            self._broker_state().value,
             _to_ms(condition.round_trip_s),
         )
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from notifyd.figures.messages import TopicFigures
 from notifyd.hub.registry import Registry
-from notifyd.hub.topic_counts import TopicCount
+from notifyd.hub.topic_counts import TopicCount, newest
 from protocol.position import Position
 from protocol.topics import is_reserved
 
@@ -57,7 +57,7 @@ class BusiestTopics:
         return is_used and not is_reserved(name)
 
     def _remember(self, name: str, position: Position | None) -> None:
-        self._remembered[name] = position or self._remembered.get(name)
+        self._remembered[name] = newest(self._remembered.get(name), position)
         self._remembered.move_to_end(name)
 
     def _describe(self, name: str, one: TopicCount, elapsed_s: float) -> TopicFigures:

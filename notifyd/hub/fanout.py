@@ -65,7 +65,8 @@ class Fanout:
                 count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
             else:
                 count = self._trace(topic, delivery, left_out.outbox if left_out else None, notification.trace)
-            self._queued.append((notification, count))
+            if count:
+                self._queued.append((notification, count))
             if self._topic_counts.is_counted:
                 self._topic_counts.deliver(topic.name, count, topic.position)
 
@@ -188,8 +189,7 @@ class Fanout:
         for notification, count in queued:
             received_s = notification.received_s
             age_s = unix_s - notification.time_ms / 1000 if received_s is None else now_s - received_s
-            if count:
-                self._events.observe("delivery_latency_seconds", max(0.0, age_s), count)
+            self._events.observe("delivery_latency_seconds", max(0.0, age_s), count)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whenever something was queued, until cancelled."""

@@ -188,10 +188,10 @@ class Hub:
         """Name a new session."""
         return SessionId(secrets.token_urlsafe(SESSION_BYTES))
 
-    async def detach(self, subscriber: Subscriber) -> None:
+    async def detach(self, subscriber: Subscriber, connection: str) -> None:
         """Let a subscriber go: keep its session for resuming and end its presence, unless the session lives on here.
 
-        Where the broker is away what it should know is lost, and logged.
+        Where the broker is away what it should know is lost, and logged; the log calls its connection `connection`.
         """
         record, topics = record_of(subscriber), _present_in(subscriber)
         # Until the broker has it: its client may be back sooner.
@@ -201,7 +201,7 @@ class Hub:
         try:
             if not subscriber.replaced:
                 self.sessions.forget(subscriber)
-                await self._save(record, subscriber.connection)
+                await self._save(record, connection)
         finally:
             successor = self.registry.subscribers.get(subscriber.session, subscriber)
             await self._leave_all(subscriber, topics - (set() if successor is subscriber else _present_in(successor)))

@@ -99,7 +99,7 @@ class Subscriber:
 
     `identity` is what its token says. `restoring` are the topics of a resumed session that are not subscribed yet, with
     the positions to go on from, and `acknowledged` those of them whose client acknowledged it. `replaced` says that
-    another connection, here or on another node, has the session now. `connection` is what the log calls its connection.
+    another connection, here or on another node, has the session now.
     """
 
     session: SessionId
@@ -112,7 +112,6 @@ class Subscriber:
     restoring: dict[str, Position | None] | None = None
     acknowledged: frozenset[str] = frozenset()
     replaced: bool = False
-    connection: str = ""
 
     def replace(self) -> None:
         """Close the connection: another one has the session now."""

@@ -1,7 +1,7 @@
 """Messages by topic, counted only while somebody wants to know: otherwise it costs one look at a flag."""
 
 from notifyd.broker.base import Accepted
-from protocol.position import Position
+from protocol.position import Continuity, Position
 
 
 class TopicCount:
@@ -25,16 +25,17 @@ class TopicCounts:
         self._topics: dict[str, TopicCount] = {}
 
     def publish(self, topic: str, accepted: Accepted) -> None:
-        """Count a message that was accepted here."""
-        one = self._topic(topic)
-        one.published += not accepted.repeated
-        one.position = accepted.position
+        """Count a message that was accepted here; one whose key is known was counted before."""
+        if not accepted.repeated:
+            one = self._topic(topic)
+            one.published += 1
+            one.position = newest(one.position, accepted.position)
 
     def deliver(self, topic: str, count: int, position: Position | None) -> None:
         """Count a message that so many clients of this node get."""
         one = self._topic(topic)
         one.delivered += count
-        one.position = position
+        one.position = newest(one.position, position)
 
     def take(self) -> dict[str, TopicCount]:
         """Return what was counted since the last time, and begin anew."""
@@ -46,3 +47,9 @@ class TopicCounts:
         if one is None:
             one = self._topics[topic] = TopicCount()
         return one
+
+
+def newest(known: Position | None, seen: Position | None) -> Position | None:
+    """Return which of two positions stays: a publisher's answer may come behind messages later than its own."""
+    is_old = seen is None or (known is not None and known.judge(seen) is Continuity.DUPLICATE)
+    return known if is_old else seen

@@ -19,7 +19,7 @@ from notifyd.errors import StreamBroken
 from notifyd.listeners.http.guard import host_name
 from notifyd.listeners.introduction import introduce
 from notifyd.model import Identity
-from notifyd.policy.forwarding import client_of, is_local
+from notifyd.policy.forwarding import client_of, ip_of, is_local
 from notifyd.policy.origin import OriginPolicy
 from notifyd.settings import Address
 from notifyd.transport.request_head import HeadError, HeadReader, RequestHead, response
@@ -71,6 +71,7 @@ class WebSocketServer:
         self._check_origin(head)
         subprotocol = _choose_subprotocol(head)
         connection.is_local = self._is_local(connection.stream.peer, head)
+        connection.needs_token = self._is_merely_own_page(head)
         identity, hello, topics = (None, None, ()) if is_echo else self._judge_query(connection, head)
         try:
             await connection.let_in()
@@ -106,6 +107,17 @@ class WebSocketServer:
             raise HeadError(
                 403, "forbidden", "this Host is no name of this machine; see auth.origins to allow its pages"
             )
+
+    def _is_merely_own_page(self, head: RequestHead) -> bool:
+        """Whether a page is let in, where others are listed, just for being of this node's own port under some name.
+
+        A page from anywhere can make its name point here (DNS rebinding), but not bring along anybody's token. Under an
+        address, or a name of this machine, it did come from there.
+        """
+        listed, name = self._context.settings.auth.origins, host_name(head.host)
+        if listed is None or not head.origins or OriginPolicy(listed).lists(head.origins[0]):
+            return False
+        return ip_of(name) is None and not Address(name, 0).is_loopback
 
     def _is_local(self, peer: str, head: RequestHead) -> bool:
         """Whether nobody but this machine speaks here: no proxy for others, and no page but this machine's own.

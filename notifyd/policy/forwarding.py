@@ -61,11 +61,16 @@ def client_of(peer: str, forwarded_for: Sequence[str], trusted: Collection[Netwo
     `forwarded_for` are the values of all `X-Forwarded-For` headers in their order. Where they come from a stranger, or
     there are none, the client is the peer. UNKNOWN is the answer where a trusted proxy wrote what is no address.
     """
+    return _way(peer, forwarded_for, trusted)[-1]
+
+
+def _way(peer: str, forwarded_for: Sequence[str], trusted: Collection[Network]) -> list[str]:
+    """List the peer, then whom each on the way was connected from, as far as they are trusted."""
     hops = [hop for value in forwarded_for for part in value.split(",") if (hop := part.strip(" \t"))]
-    client = peer
-    while hops and is_among(client, trusted):
-        client = _canonical(hops.pop())
-    return client
+    way = [peer]
+    while hops and is_among(way[-1], trusted):
+        way.append(_canonical(hops.pop()))
+    return way
 
 
 def _canonical(hop: str) -> str:
@@ -77,10 +82,11 @@ def is_local(peer: str, names: Iterable[str], forwarded_for: Sequence[str], trus
     """Whether a request was made on this machine, so far as can be told. `names` are its headers', in lower case.
 
     A request that shows signs of a proxy is local only where a trusted one says so: behind any other, the client may
-    be anywhere.
+    be anywhere. So it may behind a proxy on another machine, and behind what is trusted for being in a network of such:
+    all on the way have to be here.
     """
-    client = client_of(peer, forwarded_for, trusted)
-    if client == peer and not FORWARDING_HEADERS.isdisjoint(names):
+    way = _way(peer, forwarded_for, trusted)
+    if len(way) == 1 and not FORWARDING_HEADERS.isdisjoint(names):
         return False
-    address = ip_of(client)
-    return address is not None and address.is_loopback
+    addresses = map(ip_of, way)
+    return all(address is not None and address.is_loopback for address in addresses)

@@ -11,6 +11,7 @@ def signing_members(jwks: str) -> list[dict[str, Any]]:
     """Return the keys of a set that are for signatures (section 4.2). Raises ValueError that says what is wrong."""
     try:
         document = json.loads(jwks)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair could stand in no answer and no log
     except (ValueError, RecursionError):
         raise ValueError('is not JSON; a file is given as { file = "path" }') from None
     members = document.get("keys") if isinstance(document, dict) else None

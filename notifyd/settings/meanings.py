@@ -29,7 +29,7 @@ MEANINGS = {
     "auth.issuer": "Where set, a token of another issuer, or of none, is refused.",
     "auth.audience": "Likewise for the audience.",
     "auth.leeway": "For clocks that differ: so long after it expired a token is still accepted.",
-    "auth.api_keys": "For the HTTP API: `Authorization: Bearer`.",
+    "auth.api_keys": "For the HTTP API, `Authorization: Bearer`, and for operators in place of a token.",
     "heartbeat.interval": "Between two beats, for a client that asks for nothing else.",
     "heartbeat.misses": "So many missed in a row: the client is lost.",
     "heartbeat.floor": "The least adaptive timeout.",

@@ -116,18 +116,9 @@ def live_sections() -> list[str]:
 
 def live_keys() -> list[str]:
     """Return the keys that can change while a node runs, two levels of them: what a person would change as one."""
-    return _keys(live=True)
-
-
-def fixed_keys() -> list[str]:
-    """Return the keys whose changes need a restart, likewise."""
-    return _keys(live=False)
-
-
-def _keys(*, live: bool) -> list[str]:
     found = []
     for section, kind in children(Settings).items():
-        if (section in FIXED_SECTIONS) is live:
+        if section in FIXED_SECTIONS:
             continue
         is_list = getattr(kind, "__origin__", None) is tuple
         found += [section] if is_list else [f"{section}.{name}" for name in children(kind)]

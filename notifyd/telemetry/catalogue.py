@@ -87,6 +87,7 @@ _TOKEN_REASONS = (
 )
 
 _SERVICES = (
+    "configuration",
     "control",
     "device",
     "fanout",
@@ -161,7 +162,7 @@ COUNTERS: Mapping[str, Metric] = MappingProxyType(
         ),
         "spans_lost": Metric("Spans that the collector of traces did not take."),
         "log_lines": Metric("Lines written to the log.", {"level": ("debug", "info", "warning", "error")}),
-        "log_lines_left_out": Metric("Repeated warnings and errors that the log left out."),
+        "log_lines_left_out": Metric("Repeated warnings, errors and lines about connections that the log left out."),
     }
 )
 

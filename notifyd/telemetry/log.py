@@ -26,12 +26,13 @@ _SECRET_WORDS = frozenset({"token", "authorization", "secret", "password", "pass
 _NAMES = r"(?:token|secret|password|passwd|authorization|cookie|api[_-]?keys?|session)"
 
 _SECRETS_IN_TEXT = (
-    (re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?"), WITHHELD),  # a JSON Web Token, whatever stands around it
+    # A JSON Web Token, whatever stands around it. Each place is looked at once: a stranger's text may begin many.
+    (re.compile(r"eyJ(?:(?!eyJ)[\w-])*\.[\w-]*(?:\.[\w-]*)?"), WITHHELD),
     (re.compile(r"(?i)\b(bearer|basic)\s+(?!\(withheld)[^\s\"',;]+"), rf"\1 {WITHHELD}"),
     (re.compile(rf"(?i)({_NAMES}\s*=\s*[\"']?)(?!\(withheld)[^\s&\"',;}}]+"), rf"\1{WITHHELD}"),
     (re.compile(rf"(?i)({_NAMES}[\"']\s*:\s*[\"']?)(?!\(withheld)[^\s&\"',;}}]+"), rf"\1{WITHHELD}"),
     (re.compile(r"(?i)\b(authorization|cookie|x-api-key)(\s*:\s*)[^\r\n]+"), rf"\1\2{WITHHELD}"),
-    (re.compile(r"//[^\s/@]+@"), f"//{WITHHELD}@"),
+    (re.compile(r"//[^\s/]+@"), f"//{WITHHELD}@"),
 )
 
 _HEAD = ("timestamp", "level", "event", "node", "connection", "trace_id")

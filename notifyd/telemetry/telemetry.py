@@ -9,7 +9,6 @@ import trio
 
 from notifyd.clock import Clock
 from notifyd.settings import LogFormat
-from notifyd.telemetry.catalogue import Series
 from notifyd.telemetry.exposition import write_exposition
 from notifyd.telemetry.log import LEVELS, Log
 from notifyd.telemetry.metrics import Metrics, Shown
@@ -99,13 +98,6 @@ class Telemetry:
         Of this process alone, as is all that is read here. Raises KeyError for a metric or label that is not declared.
         """
         return self._metrics.total(name, labels)
-
-    def totals(self, name: str) -> dict[Series, float]:
-        """Return the value of each series of a counter or a gauge, by the values of its labels in their order.
-
-        Raises KeyError for a metric that is not declared.
-        """
-        return self._metrics.totals(name)
 
     def quantiles(self, name: str, shares: Sequence[float]) -> list[float | None]:
         """Tell the quantiles, such as 0.5 and 0.99, of what a histogram got in the last seconds; None without values.

@@ -39,6 +39,7 @@ from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
 from notifyd.policy.token_bucket import TokenBucket
 from notifyd.settings import TracingSettings, Url
+from notifyd.supervision import one_line
 from notifyd.tracing import UNTRACED, Span, Step
 from protocol.errors import RequestError
 from protocol.trace import is_sampled, parent_id_of, trace_id_of, write_trace
@@ -184,9 +185,12 @@ class _Reporting(SpanExporter):
         self.report: Callable[[int, str | None], None] = lambda _count, _problem: None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch, and say on the loop how it went."""
-        result = self._exporter.export(spans)
-        problem = None if result is SpanExportResult.SUCCESS else self._complaints.newest
+        """Send a batch, and say on the loop how it went, whatever goes wrong: what waits is counted there."""
+        try:
+            result = self._exporter.export(spans)
+            problem = None if result is SpanExportResult.SUCCESS else self._complaints.newest
+        except Exception as failure:  # a library's: which ones depends on its version
+            result, problem = SpanExportResult.FAILURE, one_line(failure)
         with suppress(trio.RunFinishedError):  # the node did not wait any longer
             self._loop.run_sync_soon(self.report, len(spans), problem)
         return result

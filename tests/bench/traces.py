@@ -52,7 +52,8 @@ class BareFanout(Fanout):
             delivery = Delivery.of(notification, topic.policy)
             left_out = self._registry.subscribers.get(notification.origin) if notification.origin else None
             count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
-            self._queued.append((notification, count))
+            if count:
+                self._queued.append((notification, count))
             if self._topic_counts.is_counted:
                 self._topic_counts.deliver(topic.name, count, topic.position)
 
@@ -148,6 +149,7 @@ def _subscriber(number: int) -> Subscriber:
         Form.WEBSOCKET_JSON,
         2**20,
         on_blocked=lambda: None,
+        on_gap=lambda _: None,
         on_broken=lambda: None,
         on_overflow=lambda _policy: None,
     )

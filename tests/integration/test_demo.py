@@ -1,15 +1,9 @@
 """`notifyd demo` as a newcomer runs it: in a pipe, in a terminal, with a port in use; and how it ends."""
 
-import fcntl
 import json
-import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import sys
-import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,12 +12,11 @@ import trio
 
 from notifyd.client import open_client
 from protocol.messages import Message
+from tests.kit.pty_program import ENVIRONMENT, NOTIFYD, running_in_a_terminal
 
 pytestmark = pytest.mark.guard(30)
 
-PROGRAM = (sys.executable, "-c", "from notifyd.cli import main; main()", "demo")
 ANY_PORTS = ("--websocket", "0", "--device", "0", "--http", "0")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFYD_")}
 LEAVES_WITHIN_S = 3.0
 """A second on an idle machine; here others work too."""
 
@@ -55,16 +48,13 @@ class Demo:
 
     async def read_on(self) -> None:
         """Read whatever is still written."""
-        try:
-            async for data in self._out:
-                self.text += data.decode(errors="replace")
-        except trio.BrokenResourceError:
-            pass  # how a terminal ends
+        async for data in self._out:
+            self.text += data.decode(errors="replace")
 
 
 @asynccontextmanager
 async def running(*arguments: str, stderr: int = subprocess.STDOUT) -> AsyncIterator[Demo]:
-    command = [*PROGRAM, *ANY_PORTS, *arguments]
+    command = [*NOTIFYD, "demo", *ANY_PORTS, *arguments]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=stderr, env=ENVIRONMENT)
     assert process.stdout is not None
     try:
@@ -73,27 +63,6 @@ async def running(*arguments: str, stderr: int = subprocess.STDOUT) -> AsyncIter
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-@asynccontextmanager
-async def running_in_a_terminal(*arguments: str) -> AsyncIterator[Demo]:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    process = await trio.lowlevel.open_process(
-        [*PROGRAM, *ANY_PORTS, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**ENVIRONMENT, "TERM": "xterm"},
-    )
-    os.close(theirs)
-    async with trio.lowlevel.FdStream(ours) as stream:
-        try:
-            yield Demo(process, stream)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -121,11 +90,12 @@ async def test_in_a_pipe(number: int) -> None:
 
 
 async def test_in_a_terminal() -> None:
-    async with running_in_a_terminal() as demo:
+    async with running_in_a_terminal("demo", *ANY_PORTS) as demo:
         await demo.wait_for("Ctrl-C ends")
         await demo.wait_for(r"every 1 s[^\n]*\d+\.\d\d ms")
         await demo.wait_for("metrics:")
-        assert await demo.end(signal.SIGINT) < LEAVES_WITHIN_S
+        demo.process.send_signal(signal.SIGINT)
+        assert await demo.ended() == 0
         assert "Drained: all clients are gone" in demo.text
         assert "Traceback" not in demo.text
 

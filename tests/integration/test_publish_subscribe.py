@@ -15,8 +15,9 @@ import pytest
 import trio
 
 from notifyd.node import Node, open_node
-from notifyd.settings import Address, Settings
+from notifyd.settings import Access, Address, Settings, TopicPolicy
 from protocol.messages import Message
+from protocol.topics import Pattern
 
 pytestmark = pytest.mark.guard(30)
 
@@ -29,7 +30,8 @@ async def node() -> AsyncIterator[Node]:
     any_port = Address("127.0.0.1", 0)
     settings = Settings.demo()
     listen = msgspec.structs.replace(settings.listen, websocket=any_port, device=any_port, http=None)
-    async with open_node(msgspec.structs.replace(settings, listen=listen)) as node:
+    closed = TopicPolicy(match=Pattern("closed"), subscribe=Access.SERVICE)
+    async with open_node(msgspec.structs.replace(settings, listen=listen, topics=(closed,))) as node:
         yield node
 
 
@@ -209,9 +211,9 @@ async def test_subscribe_writes_into_a_file(node: Node, tmp_path: Path) -> None:
 
 
 async def test_subscribe_tells_what_was_refused(node: Node) -> None:
-    code, out, err = await run("subscribe", "$a", "--url", urls(node)[0])
+    code, out, err = await run("subscribe", "closed", "--url", urls(node)[0])
     assert (code, out) == (1, "")
-    assert "notifyd subscribe $a: 403 forbidden: not allowed to subscribe to '$a'\n" in err
+    assert "notifyd subscribe closed: 403 forbidden: not allowed to subscribe to 'closed'\n" in err
 
 
 async def test_a_bad_token_is_told(node: Node) -> None:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import jwt
 import pytest
+import trio
 
+from notifyd.listeners.http.listener import HttpListener
+from notifyd.node import Node, open_node
+from notifyd.settings import Address, AuthSettings, Layers, ListenSettings, Secret, Settings
+from notifyd.supervision import Branch
 from tests.http_client import HttpClient
 from tests.reliability.node_process import NodeProcess, running_node
 from tests.reliability.raw_clients import RawDevice
@@ -133,3 +138,29 @@ async def test_a_broken_file_changes_nothing_and_is_one_line(tmp_path: Path) -> 
         await operator.reload(_configuration())  # the next good one is heard
         path.unlink()
         await is_refused("notifyd.toml")
+
+
+async def test_a_key_that_is_taken_back_while_the_api_begins_to_listen_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration centre may speak at any time: Redis comes when it comes."""
+    nodes: list[Node] = []
+    begin, listen = Node.start_http, HttpListener.run
+
+    async def start_http(node: Node, branch: Branch) -> None:
+        nodes.append(node)
+        await begin(node, branch)
+
+    async def run(listener: HttpListener, *, task_status: trio.TaskStatus[None]) -> None:
+        nodes[0].centre.reload(Layers.of(_settings("new")))
+        await listen(listener, task_status=task_status)
+
+    monkeypatch.setattr(Node, "start_http", start_http)
+    monkeypatch.setattr(HttpListener, "run", run)
+    async with open_node(_settings("old")) as node:
+        assert node.http_address is not None
+        for key, status in (("old", 401), ("new", 200)):
+            assert (await HttpClient(node.http_address.port, key=key).get("/v1/topics")).status == status
+
+
+def _settings(api_key: str) -> Settings:
+    listen = ListenSettings(websocket=None, device=None, http=Address("127.0.0.1", 0))
+    return Settings(listen=listen, auth=AuthSettings(api_keys=(Secret(api_key),)))

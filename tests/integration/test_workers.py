@@ -1,6 +1,7 @@
 """`notifyd serve` with `node.workers`: one address, several processes, and an operator who need not know of them."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -201,6 +202,16 @@ async def test_a_reload_reaches_all(redis_url: str, tmp_path: Path) -> None:
         node.process.send_signal(signal.SIGHUP)
         assert "paylod" in (await node.wait_logged("reload_refused"))["problem"]
         assert len(node.events("reload_refused")) == 1
+        config.write_text('[log]\nlevel = "error"\n')
+        node.process.send_signal(signal.SIGHUP)
+        with trio.fail_after(20):
+            while json.loads(await node.get("/v1/config"))["settings"]["log"]["level"] != "error":
+                pass
+        config.write_text("")
+        node.process.send_signal(signal.SIGHUP)
+        await node.wait_logged("reloaded", 2 * (1 + WORKERS))
+        parents = [line for line in node.events("reloaded") if "node" not in line]
+        assert len(parents) == 2, "the level holds for the parent too"
 
 
 async def serve_in_vain(settings: dict[str, str], *options: str) -> list[str]:

@@ -65,7 +65,7 @@ class Listening:
 
     async def leave(self) -> None:
         """End as a connection does."""
-        await self._kit.hub.detach(self.subscriber)
+        await self._kit.hub.detach(self.subscriber, "a-1")
         self._kit.hub.registry.detach(self.subscriber)
 
     @property

@@ -95,7 +95,7 @@ class Served:
 class MemoryNode:
     """What a test needs of the node. `served` has every connection's server side, the newest last.
 
-    Clients come from `peer_host`.
+    Clients come from `peer_host`; `own_ports` are those of its HTTP listener, of which there is none.
     """
 
     def __init__(
@@ -108,11 +108,12 @@ class MemoryNode:
         self.events = events
         self.served: list[Served] = []
         self.peer_host = "memory"
+        self.own_ports: set[int] = set()
         limit = node_settings.limits.connections
         self.admission = Admission(limit.limit, limit.resume)
         self._servers: dict[str, Callable[[Any], Awaitable[None]]] = {
             "device": device_server(context, None),
-            "websocket": websocket_server(context, (), None),
+            "websocket": websocket_server(context, self.own_ports, None),
         }
         self._nursery: trio.Nursery
 

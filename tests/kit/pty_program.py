@@ -59,11 +59,13 @@ class PtyProgram:
 
     async def ended(self) -> int:
         """Read what is still written until the program has ended; its exit code."""
-        with trio.fail_after(ENDING_S):
+        code: int | None = None
+        with trio.move_on_after(ENDING_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_rest)
                 code = await self.process.wait()
                 nursery.cancel_scope.deadline = trio.current_time() + 0.5
+        assert code is not None, f"it has not ended within {ENDING_S:g} s: {self.text[-3000:]!r}"
         return code
 
     async def _read_rest(self) -> None:

@@ -58,7 +58,7 @@ class RedisListening:
     async def leave(self) -> None:
         """End as a connection does."""
         try:
-            await self._hub.detach(self.subscriber)
+            await self._hub.detach(self.subscriber, "a-1")
         finally:
             self._hub.registry.detach(self.subscriber)
 

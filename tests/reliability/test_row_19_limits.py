@@ -18,6 +18,9 @@ from tests.reliability.raw_clients import RawDevice, RawSocket, RawWebSocket
 __all__ = ["certificates"]
 
 LIMIT, RESUME = 10, 6
+HELD = "connections(?:_opening)?"
+"""Both count: those whose handshake is done, and those in it."""
+
 LIMITS = {"LIMITS__CONNECTIONS": f"{{ limit = {LIMIT}, resume = {RESUME} }}"}
 REFUSAL = {"code": 503, "reason": "unavailable", "message": "the connection limit is reached"}
 SPARE_DESCRIPTORS = 20
@@ -75,18 +78,18 @@ async def test_above_the_limit_all_are_refused_until_below_resume(report: Callab
         held += [await RawWebSocket.connected(node.ports["websocket"]) for _ in range(4)]
         held.append(await RawWebSocket.open(node.ports["websocket"]))  # handshakes count too
         held.append(await RawDevice.open(node.ports["device"]))
-        await node.wait_metric("connections", LIMIT)
+        await node.wait_metric(HELD, LIMIT)
         await _assert_refused(node)
         while len(held) > RESUME:
             held.pop(0).close()
-            await node.wait_metric("connections", len(held))
+            await node.wait_metric(HELD, len(held))
             await _assert_refused(node)
         held.pop(0).close()
         held += [
             await _let_in(node, 5),
             *[await RawDevice.connected(node.ports["device"]) for _ in range(LIMIT - RESUME)],
         ]
-        await node.wait_metric("connections", LIMIT)
+        await node.wait_metric(HELD, LIMIT)
         await _flood(node, report)
         assert (await held[-1].request({"op": "ping", "id": 2}))["op"] == "pong"
         assert await node.metric("refusals_total", reason="connection_limit") >= FLOOD + 2 * (LIMIT - RESUME + 1)

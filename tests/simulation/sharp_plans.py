@@ -86,6 +86,7 @@ SHARP = {
         ),
     ),
     "do not buffer between history and live": Plan(
+        seed=1,
         clients=(ClientPlan(topics=("room:b",)), ClientPlan(topics=("room:b",)), ClientPlan(topics=("room:a",))),
         steps=tuple(
             step

@@ -135,7 +135,7 @@ async def test_who_is_overtaken_again_and_again_gives_up(kit: CentreKit, monkeyp
         return False
 
     monkeypatch.setattr(kit.broker, "configure", overtaken)
-    with pytest.raises(BrokerUnavailable, match="others change the configuration"):
+    with pytest.raises(BrokerUnavailable, match="others change the configuration at the same time, or wrote"):
         await kit.centre.change(PAYLOAD, author="ada")
     assert len(kit.broker.called("configurations")) == ATTEMPTS
     assert untouched(kit)

@@ -176,12 +176,16 @@ class RedisBroker:
             return Accepted(None, scope="node", repeated=True)
         self._note_received(topic, sequence)
         try:
-            return await self._history.publish(
+            accepted = await self._history.publish(
                 topic, data, retention, key=key, sender=sender, origin=origin, trace=trace, sequence=sequence
             )
+            if accepted.repeated:
+                self._received_s.pop(sequence, None)  # nothing comes back
+            return accepted
         except BrokerUnavailable:
             if retention.history:
                 raise
+        received_s = self._received_s.pop(sequence, None)
         if local is not None:
             now_s = self._clock.monotonic_s()
             if self._local_keys.knows(local, now_s):  # another one with this key was under way at the same time
@@ -189,7 +193,6 @@ class RedisBroker:
                 return Accepted(None, scope="node", repeated=True)
             if len(self._local_keys) < LOCAL_KEYS:
                 self._local_keys.remember(local, None, now_s)
-        received_s = self._received_s.pop(sequence, None)
         notification = Notification(topic, data, self._clock.unix_ms(), None, sender, origin, trace, received_s)
         self._ordering.deliver_here(notification, self.node, sequence)
         return Accepted(None, scope="node")

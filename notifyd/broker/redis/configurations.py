@@ -15,6 +15,8 @@ from notifyd.broker.redis.scripts import Script
 from notifyd.broker.redis.topology.base import Servers
 from notifyd.errors import BrokerUnavailable
 from notifyd.events import Events
+from protocol.data import check_data
+from protocol.errors import RequestError
 
 READ_AGAIN_S = 1.0
 """How soon it is tried again what could not be read."""
@@ -99,20 +101,30 @@ class RedisConfigurations:
             self._known = version
             self._receiver.configure_here(version)
 
-    async def _write(self, version: ConfigurationVersion, *, after: int) -> bool:
+    async def _write(self, version: ConfigurationVersion, *, after: float) -> bool:
         told = _encode({"op": TOLD, "from": self._node, "version": version.version})
         verb = "SPUBLISH" if self._servers.sharded else "PUBLISH"
         arguments = (after, version.version, _encode(version), VERSIONS_KEPT, self._channel, told, verb)
         return bool(await self._servers.evaluate(self._configure, [self._key], arguments))
 
-    async def _read(self, limit: int) -> list[tuple[int, ConfigurationVersion | None]]:
-        """Read the newest versions with their numbers, None for one that another version of notifyd wrote."""
+    async def _read(self, limit: int) -> list[tuple[float, ConfigurationVersion | None]]:
+        """Read the newest versions with their numbers, None for one that this version of notifyd did not write."""
         answer = await self._servers.evaluate(self._configurations, [self._key], (limit,))
-        return [(int(number), _readable(record)) for record, number in zip(answer[::2], answer[1::2], strict=True)]
+        numbered = [(record, _number(score)) for record, score in zip(answer[::2], answer[1::2], strict=True)]
+        return [(number, _readable(record, number)) for record, number in numbered]
 
 
-def _readable(record: bytes) -> ConfigurationVersion | None:
+def _number(score: bytes) -> float:
+    """Read a sorted set's number, which may be any: only a whole one is a version's."""
+    number = float(score)
+    return int(number) if number.is_integer() else number
+
+
+def _readable(record: bytes, number: float) -> ConfigurationVersion | None:
+    """Read a record. Whoever can write here can leave anything: what no patch could have made is no version."""
     try:
-        return _decode(record)
-    except (msgspec.DecodeError, RecursionError):
+        version = _decode(record)
+        check_data(version.overlay)
+    except (msgspec.DecodeError, RecursionError, RequestError):
         return None
+    return version if version.version == number else None

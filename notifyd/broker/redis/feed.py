@@ -228,7 +228,7 @@ class ChannelFeed:
 
     def _note_refusal(self, channels: list[str], reason: str) -> None:
         if self.refusal is None:
-            self._events.log("warning", "subscribe_refused", server=self.home, reason=reason)
+            self._events.log("warning", "subscribe_refused", server=self.home, error=reason)
         self.refusal = reason
         self.channels.refuse(channels)
         self._retry_later()

@@ -156,7 +156,7 @@ class FencedWaiter(LongWaiter):
     commands = 2
 
     def __init__(self, command: Sequence[EncodableT]) -> None:
-        self._echo = b"notifyd:%d" % next(_echoes)
+        self._echo = b"notifyd:%010d" % next(_echoes)  # of one length: a simulation is cut up the same
         super().__init__(encode_command(command) + encode_command((b"PING", self._echo)))
         self._refusal: Exception | None = None
 

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import trio
 import typer
@@ -11,7 +11,7 @@ from notifyd.cli.node_api import ApiKeyOption
 from notifyd.cli.server_options import DEFAULT_SERVER_URL, TokenOption, UrlOption
 
 if TYPE_CHECKING:
-    from notifyd.cli.top.board import NodeBoard
+    from notifyd.cli.top.board import NodeBoard, Said
     from notifyd.client import Client
     from notifyd.errors import NotifydError
 
@@ -20,8 +20,6 @@ ALL_HEARD_S = 2.5
 
 FIRST_HEARD_S = 10.0
 """How long a node that is connected to may keep its figures to itself."""
-
-_Said = TypeVar("_Said")
 
 
 def top(
@@ -110,18 +108,17 @@ async def _listen(client: "Client", board: "NodeBoard", nursery: trio.Nursery) -
 
 
 async def _hear(
-    client: "Client", url: str, topic: str, kind: type[_Said], take: Callable[[_Said, float], None]
+    client: "Client", url: str, topic: str, kind: "type[Said]", take: "Callable[[Said, float], None]"
 ) -> None:
-    import msgspec
-
+    from notifyd.cli.top.board import read_said
     from protocol.errors import RequestError
     from protocol.messages import Message
 
     try:
         async with client.subscribe(topic) as feed:
             async for event in feed:
-                if isinstance(event, Message):
-                    take(msgspec.convert(event.data, kind), trio.current_time())
+                if isinstance(event, Message) and (said := read_said(event.data, kind)) is not None:
+                    take(said, trio.current_time())
     except RequestError:
         raise _wants_key(url) from None
 

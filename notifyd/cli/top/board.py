@@ -3,12 +3,17 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
 import trio
 
 from notifyd.figures.messages import NodeReport, NodeTopics, TopicFigures
 from protocol.connecting import ConnectionState
+from protocol.data import check_data
+from protocol.errors import RequestError
+
+Said = TypeVar("Said")
 
 SILENT_S = 3.0
 """Nodes speak every second: one that has not for so long is in trouble, or gone."""
@@ -18,6 +23,15 @@ FORGET_NODE_S = 60.0
 
 REMEMBERED = 60
 """Values of a curve."""
+
+
+def read_said(data: Any, kind: type[Said]) -> Said | None:
+    """Read what a node said; None where it is of another kind: a node of another version may be in the cluster."""
+    try:
+        check_data(data)
+        return msgspec.convert(data, kind)
+    except (RequestError, msgspec.ValidationError):
+        return None
 
 
 @dataclass(slots=True)

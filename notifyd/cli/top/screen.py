@@ -142,7 +142,9 @@ def _cells(row: NodeRow, now_s: float, is_wide: bool) -> list[RenderableType]:
         f"p50 {_ms(latency.p50)}\np99 {_ms(latency.p99)}",
         f"{describe_bytes(figures.queue_bytes)}\nlag {_ms(figures.loop_lag_ms)}",
         f"{describe_number(figures.cpu_percent)}%\n{memory}",
-        Text.assemble(broker.kind + trip, "\n", (broker.state, "green" if broker.state == "connected" else BAD)),
+        Text.assemble(
+            broker.kind + trip, "\n", (printable(broker.state), "green" if broker.state == "connected" else BAD)
+        ),
     ]
     if is_wide:
         cells.append(_both(figures.bytes))
@@ -195,7 +197,7 @@ def _describe_trouble(row: NodeRow, now_s: float) -> list[Text]:
     name = printable(figures.node)
     if figures.problems and row.silent_s(now_s) is None:
         lines.append(Text(f"{name}: {printable('; '.join(figures.problems))}", "bold red", overflow="ellipsis"))
-    errors = [f"{kind} {count}" for kind, count in sorted(figures.errors.items()) if count]
+    errors = [f"{printable(kind)} {count}" for kind, count in sorted(figures.errors.items()) if count]
     if errors:
         lines.append(Text(f"{name}: {', '.join(errors)}", "yellow", overflow="ellipsis"))
     for line in lines:

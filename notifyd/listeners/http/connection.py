@@ -140,6 +140,8 @@ class Http1(H11Protocol):
         Once cancelled, nothing more is said: Hypercorn would begin an answer anew whose first half has been sent.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(event, h11.Response) and self.connection.their_state is h11.SEND_BODY:
+            event = _closing(event)  # who is answered before its body was read must not send another request
         try:
             self._unsent += self.connection.send(event) or b""
         except h11.LocalProtocolError:
@@ -161,6 +163,12 @@ class Http1(H11Protocol):
         await self.stream_send(Response(stream_id=STREAM_ID, status_code=status_code, headers=headers))
         await self.stream_send(Body(stream_id=STREAM_ID, data=body))
         await self.stream_send(EndBody(stream_id=STREAM_ID))
+
+
+def _closing(response: h11.Response) -> h11.Response:
+    """Return a response that says that it is the connection's last (RFC 9112 section 9.6)."""
+    headers = [*response.headers.raw_items(), (b"connection", b"close")]
+    return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
 
 
 class HttpConnection:
@@ -207,10 +215,13 @@ class HttpConnection:
 
     async def _discard_body(self) -> None:
         """Read away the rest of a refused body: many clients look for the answer only after they sent it all."""
-        left_bytes = DISCARD_BYTES if self._protocol.connection.their_state is h11.SEND_BODY else 0
-        with trio.move_on_after(DISCARD_S), contextlib.suppress(StreamBroken):
-            while left_bytes > 0 and (data := await self._stream.receive_some()):
-                left_bytes -= len(data)
+        request, left_bytes = self._protocol.connection, DISCARD_BYTES
+        with trio.move_on_after(DISCARD_S), contextlib.suppress(StreamBroken, h11.RemoteProtocolError):
+            while request.their_state is h11.SEND_BODY and left_bytes > 0:
+                if request.next_event() is h11.NEED_DATA:
+                    data = await self._stream.receive_some()
+                    request.receive_data(data)
+                    left_bytes -= len(data)
 
     def _new_protocol(self, tasks: TaskGroup) -> Http1:
         server, state = self._server, ConnectionState({})

@@ -1,7 +1,7 @@
-"""The HTTP API as an OpenAPI 3.1 document, generated from the types that the endpoints read and write.
+"""The HTTP API as an OpenAPI 3.1 document and as a table, generated from the types that the endpoints read and write.
 
-`python -m notifyd.listeners.http.openapi` writes `spec/openapi.json`; the tests fail while it is not fresh, or while a
-path is served that it does not describe.
+`python -m notifyd.listeners.http.openapi` writes `spec/openapi.json` and `spec/endpoints.md`; the tests fail while they
+are not fresh, or while a path is served that they do not describe.
 
 Source: https://spec.openapis.org/oas/v3.1.0; what the fields mean is said in spec/http.md.
 """
@@ -45,7 +45,8 @@ from notifyd.listeners.http.publishing import MAX_BATCH_ITEMS, PublishAnswer
 from notifyd.listeners.http.revoking import RevocationAnswer, RevocationRequest, RevocationsAnswer
 from notifyd.supervision import TreeNode
 
-FILE = "openapi.json"
+OPENAPI_FILE = "openapi.json"
+ENDPOINTS_FILE = "endpoints.md"
 JSON = "application/json"
 
 Method = Literal["get", "post", "patch", "delete"]
@@ -280,5 +281,40 @@ def document_text() -> str:
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
+def endpoints_text() -> str:
+    """Return the content of `spec/endpoints.md`."""
+    rows = [["endpoint", "what it does", "it takes", "refusals of its own"], ["---"] * 4]
+    rows += ([f"`{one.method.upper()} {one.path}`", one.summary, _taken(one), _own_refusals(one)] for one in OPERATIONS)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    common = "".join(f"- {status.value}: {why}\n" for status, why in sorted({**EVERYWHERE, **WITH_BODY}.items()))
+    return f"""# Endpoints
+
+Generated from the code by `python -m notifyd.listeners.http.openapi`. What they mean: [http.md](http.md). Each field
+of what they take and answer: [openapi.json](openapi.json).
+
+{table}
+Every one but the probes, `/health` and `/ready`, may also refuse with
+
+{common}
+408, 413 and 415 where there is a body.
+"""
+
+
+def _taken(operation: Operation) -> str:
+    taken = [f"`{name}`" for name in operation.query.__struct_fields__]
+    taken += [f"header `{name}`" for name in operation.headers]
+    return ", ".join([*taken, *(["a body"] if operation.body else [])])
+
+
+def _own_refusals(operation: Operation) -> str:
+    return " ".join(f"{status.value}: {why}" for status, why in sorted(operation.refusals.items()))
+
+
+def write_documents(spec: Path) -> None:
+    """Write both files into the directory `spec`."""
+    (spec / OPENAPI_FILE).write_text(document_text(), encoding="utf-8")
+    (spec / ENDPOINTS_FILE).write_text(endpoints_text(), encoding="utf-8")
+
+
 if __name__ == "__main__":  # pragma: no cover
-    (Path(sys.argv[1] if len(sys.argv) > 1 else "spec") / FILE).write_text(document_text(), encoding="utf-8")
+    write_documents(Path(sys.argv[1] if len(sys.argv) > 1 else "spec"))

@@ -63,6 +63,8 @@ def test_the_algorithm_beside_a_set_holds_for_members_that_name_none() -> None:
         (jwks(RSA_KEY), 'a key of the set names no "alg"'),
         (jwks(EC_KEY, algorithm="RS256"), "holds no key for RS256"),
         (jwks(EC_KEY | {"alg": "ES256K"}), "holds no key for a supported algorithm"),
+        (jwks(EC_KEY | {"alg": {}}), "holds no key for a supported algorithm"),
+        (jwks(EC_KEY | {"alg": ["ES256"]}), "holds no key for a supported algorithm"),
         (jwks(EC_KEY | {"kid": 7}), "holds a kid that is not text"),
         (jwks(EC_KEY | {"alg": "ES384"}), "cannot be used: The key's curve 'secp256r1' does not match"),
         (jwks(EC_KEY | {"x": "AA"}), "cannot be used"),

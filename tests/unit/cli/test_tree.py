@@ -76,6 +76,15 @@ def test_the_drawing_tells_states_times_restarts_and_errors() -> None:
     assert screen.getvalue() == DRAWN
 
 
+def test_names_are_shown_as_text() -> None:
+    count = TreeNode("co\x1b[2Junt", ConnectionState.CONNECTED, 0, NOW_MS, count=7)
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(
+        render(TreeNode("[red]n\x1b[2J", ConnectionState.CONNECTED, 0, NOW_MS, children=(count,)), NOW_MS)
+    )
+    assert screen.getvalue().splitlines() == ["[red]n?[2J connected for 0s", "└── co?[2Junt: 7"]
+
+
 def test_states_are_coloured_on_a_terminal() -> None:
     screen = io.StringIO()
     Console(file=screen, width=200, force_terminal=True, color_system="standard").print(render(TREE, NOW_MS))

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
@@ -23,8 +24,7 @@ from protocol.connecting import ConnectionState
 from tests.kit.clients import Client
 from tests.kit.memory_node import UNIX_S, MemoryNode, open_memory_node, policy, settings
 
-BROKER = TreeNode("broker", ConnectionState.CONNECTED, 0, 0)
-TREE = TreeNode("node", ConnectionState.CONNECTED, 0, 0, children=(BROKER,))
+TREE = TreeNode("node", ConnectionState.CONNECTED, 0, 0)
 UNTIL_TICK_S = 0.1
 """Ticks are at whole seconds; tests look so long after them."""
 
@@ -58,6 +58,7 @@ class SpokenNode:
             node.context,
             Counted(node),
             tree=lambda: TREE,
+            broker_state=lambda: ConnectionState.CONNECTED,
             problems=self._problems,
             is_draining=lambda: self.draining,
             loop_lag_s=lambda: 0.0025,
@@ -127,6 +128,18 @@ class TestFigures:
             assert first.loop_lag_ms == 2.5
             assert (first.broker.kind, first.broker.state, first.broker.round_trip_ms) == ("memory", "connected", None)
             assert first.memory_bytes is None or first.memory_bytes > 10_000_000
+
+    async def test_run_again_after_a_failure_it_tells_the_same_start(self, autojump_clock: MockClock) -> None:
+        async with open_memory_node() as node:
+            spoken = SpokenNode(node)
+            watcher = await spoken.watcher(FIGURES_TOPIC)
+            started = set()
+            for _ in range(2):
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(spoken.publisher.run)
+                    started.add((await hear(watcher, FIGURES_TOPIC, NodeReport)).started)
+                    nursery.cancel_scope.cancel()
+            assert len(started) == 1
 
     async def test_errors_are_counted_since_the_start(self, autojump_clock: MockClock) -> None:
         async with speaking(settings(auth=settings().auth)) as spoken:
@@ -204,7 +217,9 @@ class TestFigures:
     async def test_they_are_no_topics_of_the_http_side(self, autojump_clock: MockClock) -> None:
         async with speaking() as spoken:
             await spoken.watcher("a:b", *ON_DEMAND, FIGURES_TOPIC)
-            backend = HubBackend(spoken.node.context, tree=lambda: TREE, metrics=lambda: b"", problems=spoken._problems)
+            backend: Any = HubBackend(
+                spoken.node.context, Mock(), tree=lambda: TREE, metrics=AsyncMock(), problems=spoken._problems
+            )
             listed, more = await backend.topics(None, 2)
             assert ([topic.topic for topic in listed], more) == (["a:b"], False)
 

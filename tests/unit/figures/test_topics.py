@@ -58,6 +58,25 @@ def test_a_key_that_is_known_is_no_message_more() -> None:
     assert traffic.take() == {}
 
 
+def test_a_position_never_goes_back() -> None:
+    topics, traffic = choice(), TopicCounts()
+
+    def told(topic: str) -> tuple[str | None, int | None]:
+        listed, _ = topics.choose(traffic.take(), 1.0)
+        return next((one.epoch, one.offset) for one in listed if one.topic == topic)
+
+    traffic.deliver("a:b", 1, Position("e", 5))
+    traffic.publish("a:b", Accepted(Position("d", 9), repeated=True))  # the answer that the key's first publish had
+    assert told("a:b") == ("e", 5)
+    traffic.deliver("a:b", 1, Position("e", 6))
+    traffic.publish("a:b", Accepted(Position("e", 4)))  # an answer of Redis's that came behind later messages
+    assert told("a:b") == ("e", 6)
+    traffic.publish("a:b", Accepted(Position("e", 5)))
+    assert told("a:b") == ("e", 6)
+    traffic.publish("a:b", Accepted(Position("f", 1)))
+    assert told("a:b") == ("f", 1)
+
+
 def test_what_is_remembered_is_bounded() -> None:
     topics = choice()
     topics.begin({f"known:{number}": Position("e", 1) for number in range(3 * REMEMBERED_TOPICS)})

@@ -1,3 +1,4 @@
+import weakref
 from unittest.mock import patch
 
 import pytest
@@ -226,3 +227,20 @@ class TestLate:
             await one.leave()
             await wait_all_tasks_blocked()
             assert not hub_kit.hub.fanout._touched
+
+
+class Payload(dict):
+    """Data that can be watched going away."""
+
+
+async def test_a_message_that_nobody_gets_now_is_not_kept() -> None:
+    async with open_hub() as hub_kit:
+        one = hub_kit.subscriber()
+        await hub_kit.hub.subscribe(one.subscriber, "a:b", "latest")
+        one.subscriber.subscriptions["a:b"].buffer = None  # it waits in the middle of a replay: the history has them
+        data = Payload()
+        kept = weakref.ref(data)
+        hub_kit.hub.fanout.deliver([Notification("a:b", data, 1_790_000_000_000, Position("e1", 1))])
+        del data
+        await wait_all_tasks_blocked()
+        assert kept() is None

@@ -97,8 +97,21 @@ def test_any_other_is_not(peer: str) -> None:
 
 
 def test_behind_a_trusted_proxy_its_client_counts() -> None:
-    assert is_local(PROXY, ["x-forwarded-for"], ["127.0.0.1"], TRUSTED)
+    assert is_local("[::1]:80", ["x-forwarded-for"], ["127.0.0.1"], TRUSTED)
     assert is_local("[::1]:80", ["x-forwarded-for"], ["203.0.113.7, 127.0.0.1"], TRUSTED)
     assert not is_local("[::1]:80", ["x-forwarded-for"], ["127.0.0.1, 203.0.113.7"], TRUSTED)
     assert not is_local("[::1]:80", ["x-forwarded-for"], ["unknown"], TRUSTED)
     assert not is_local("[::1]:80", ["via"], [], TRUSTED), "it does not say for whom"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for"),
+    [
+        (PROXY, "127.0.0.1"),  # of its own machine
+        ("[::1]:80", "127.0.0.1, 10.5.5.5"),  # a machine of the network wrote the first itself
+        ("[::1]:80", "127.0.0.1, 10.5.5.5, ::1"),
+        ("[::1]:80", "::1, 10.5.5.5"),
+    ],
+)
+def test_no_other_machine_speaks_for_this_one_though_it_is_trusted(peer: str, forwarded_for: str) -> None:
+    assert not is_local(peer, ["x-forwarded-for"], [forwarded_for], TRUSTED)

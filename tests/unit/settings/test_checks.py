@@ -107,6 +107,7 @@ BAD: list[tuple[Settings, str, str]] = [
     (keys(TokenKey(algorithm="ES256", public_key="key.pem")), "auth.keys[0].public_key", 'given as { file = "path" }'),
     (keys(TokenKey(jwks="key.json")), "auth.keys[0].jwks", "is not JSON"),
     (keys(TokenKey(jwks="[" * 100_000)), "auth.keys[0].jwks", "is not JSON"),
+    (keys(TokenKey(jwks=jwks(EC_JWK | {"kid": "\ud800"}))), "auth.keys[0].jwks", "is not JSON"),
     (keys(TokenKey(jwks="[]")), "auth.keys[0].jwks", "is not a JSON Web Key Set"),
     (keys(TokenKey(jwks='{"keys": [1]}')), "auth.keys[0].jwks", "is not a JSON Web Key Set"),
     (keys(TokenKey(jwks=jwks({"use": "enc"}))), "auth.keys[0].jwks", "holds no key for signatures"),

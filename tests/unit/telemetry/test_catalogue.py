@@ -42,6 +42,9 @@ def test_what_is_counted_is_declared(place: str, name: str, call: ast.Call) -> N
     labels = {keyword.arg for keyword in call.keywords} - {"amount", None}
     starred = any(keyword.arg is None for keyword in call.keywords)
     assert starred or labels == set(COUNTERS[name].labels), f"{place}: {name} has the labels {COUNTERS[name].labels}"
+    for keyword in call.keywords:
+        if keyword.arg and isinstance(keyword.value, ast.Constant):
+            assert keyword.value.value in COUNTERS[name].labels[keyword.arg], f"{place}: {keyword.value.value!r}"
 
 
 @pytest.mark.parametrize(("place", "name", "call"), [pytest.param(*found, id=found[0]) for found in OBSERVED])
@@ -52,6 +55,12 @@ def test_what_is_observed_is_declared(place: str, name: str, call: ast.Call) -> 
     assert starred or labels == set(HISTOGRAMS[name].labels), (
         f"{place}: {name} has the labels {HISTOGRAMS[name].labels}"
     )
+
+
+def test_every_service_is_counted_by_its_name() -> None:
+    started = {name for _, name, _ in calls("start", "services", "core", "branch")}
+    assert len(started) > 10
+    assert started <= set(COUNTERS["service_restarts"].labels["service"])
 
 
 def test_what_is_declared_is_counted_observed_or_shown() -> None:

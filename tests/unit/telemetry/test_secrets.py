@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from notifyd.settings import LogFormat, Secret
 from notifyd.telemetry import Telemetry
-from notifyd.telemetry.log import SECRET_FIELDS, WITHHELD
+from notifyd.telemetry.log import SECRET_FIELDS, WITHHELD, without_secrets
 from tests.kit.memory_node import SECRET, open_memory_node, settings
 
 FORMS: list[LogFormat] = ["json", "text"]
@@ -115,6 +116,28 @@ def test_a_line_is_one_line_and_json(fields: dict[str, Any]) -> None:
 def test_what_is_no_secret_comes_out_as_it_is(fields: dict[str, Any]) -> None:
     told = json.loads(lines_of("json", fields))
     assert {name: told[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a eyJhbGciOi.eyJzdWIi.c2ln b", "a (withheld) b"),
+        ("eyJhbeyJGci.hunter2.hunter2", "eyJhb(withheld)"),
+        ("eyJhbGcieyJ.hunter2.hunter2", "eyJhbGci(withheld)"),
+        ("redis://user:hun@ter2@127.0.0.1:6379", "redis://(withheld)@127.0.0.1:6379"),
+    ],
+)
+def test_of_what_is_only_nearly_of_its_form_the_secret_does_not_come_out(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    "part", ["eyJ", "//", "//a", "a@", "token=", "token'", "bearer ", "bearer", "authorization", " "]
+)
+def test_no_text_takes_long(part: str) -> None:
+    began_s = time.process_time()
+    without_secrets(part * 100_000)
+    assert time.process_time() - began_s < 5, "many times what it takes; by the square it would be half a minute"
 
 
 def test_what_cannot_be_shown_loses_no_line() -> None:

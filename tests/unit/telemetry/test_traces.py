@@ -189,3 +189,23 @@ async def test_the_end_does_not_wait_for_an_exporter_that_hangs(
     hangs.set()
     while not taken:  # noqa: ASYNC110 - what a thread does is no event of ours
         await trio.sleep(0.01)
+
+
+async def test_an_exporter_that_fails_keeps_no_place_in_the_queue(
+    events: RecordedEvents, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(_exporter: OTLPSpanExporter, _spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        raise TimeoutError("the collector took too long")
+
+    monkeypatch.setattr(OTLPSpanExporter, "export", export)
+    monkeypatch.setattr("notifyd.telemetry.traces.SEND_AFTER_MS", 10)
+    settings = TracingSettings(endpoint=Url("http://127.0.0.1:9"))
+    async with open_tracer(settings, node="n1", clock=clock, events=events) as traces:
+        assert isinstance(traces, Traces)
+        traces.begin(Step.ACCEPT, "a:b", TRACE).end()
+        with trio.fail_after(10):
+            while traces.waiting:  # noqa: ASYNC110 - what a thread does is no event of ours
+                await trio.sleep(0.01)
+    problem = "TimeoutError: the collector took too long"
+    assert events.logged("spans_not_exported") == [{"spans": 1, "problem": problem}]
+    assert events.counted("spans_lost") == 1

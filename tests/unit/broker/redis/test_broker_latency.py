@@ -39,6 +39,16 @@ async def test_the_clocks_of_others_count_only_for_their_messages(
         one.assert_well()
 
 
+async def test_a_known_key_brings_nothing_back_to_wait_for(redis_url: str, redis_prefix: str) -> None:
+    async with open_redis_hub(redis_url, redis_prefix, "n1", policy("a:*", history=10)) as one:
+        ada = one.subscriber("ada")
+        await ada.subscribe("a:b")
+        for _ in range(3):
+            await one.hub.publish("a:b", "once", key="k")
+        await until(lambda: ada.data() == ["once"])
+        assert one.broker._received_s == {}
+
+
 async def test_what_never_comes_back_is_forgotten(
     redis_url: str, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ class Store:
     sharded = False
 
     def __init__(self) -> None:
-        self.versions: dict[int, bytes] = {}
+        self.versions: dict[float, bytes] = {}
         self.away = False
         self.answers = True
         self.reads_s: list[float] = []
@@ -50,7 +50,7 @@ class Store:
         if script.name == "configurations":
             self.reads_s.append(trio.current_time())
             newest = sorted(self.versions, reverse=True)[: arguments[0]]
-            return [part for number in newest for part in (self.versions[number], b"%d" % number)]
+            return [part for number in newest for part in (self.versions[number], b"%.17g" % number)]
         after, number, record = arguments[:3]
         if max(self.versions, default=0) != after:
             return 0
@@ -178,6 +178,54 @@ async def test_a_record_of_another_version_of_notifyd_is_left_alone(record: byte
         assert node.events.logged("configuration_unreadable")[0] == {"version": 2}
         assert store.versions[2] == record
         assert await node.part.newest(10) == [version(1)]
+
+
+POISON = {
+    "a key that is no text": {"limits": {b"payload": 1}},
+    "no key at all": {"limits": {None: 1}},
+    "not a number": {"limits": {"messages": {"rate": float("nan")}}},
+    "an extension": {"limits": {"payload": msgspec.msgpack.Ext(5, b"")}},
+}
+
+
+@pytest.mark.parametrize("overlay", POISON.values(), ids=POISON)
+async def test_what_no_patch_could_have_made_is_not_handed_over(
+    overlay: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    store = Store()
+    async with following(store) as node:
+        await node.part.add(version(1))
+        store.versions[2] = msgspec.msgpack.encode({"version": 2, "time": 2, "author": "eve", "overlay": overlay})
+        await trio.sleep(HEARTBEAT_S + 1)
+        assert node.got.configured == [version(1)]
+        assert node.events.logged("configuration_unreadable")[0] == {"version": 2}
+        assert await node.part.newest(10) == [version(1)]
+
+
+@pytest.mark.parametrize("number", [1.5, 7, 1e20, float("inf")])
+async def test_a_record_under_another_number_than_its_own_is_left_alone(
+    number: float, autojump_clock: MockClock
+) -> None:
+    store = Store()
+    async with following(store) as node:
+        await node.part.add(version(1))
+        store.versions[number] = _stored(version(2))
+        await trio.sleep(HEARTBEAT_S + 1)
+        assert node.got.configured == [version(1)]
+        assert node.events.logged("configuration_unreadable")
+        assert await node.part.newest(10) == [version(1)]
+
+
+@pytest.mark.parametrize("number", [0.5, float("-inf")])
+async def test_below_all_versions_it_does_not_keep_the_known_one_from_being_put_back(
+    number: float, autojump_clock: MockClock
+) -> None:
+    store = Store()
+    async with following(store) as node:
+        await node.part.add(version(1))
+        store.versions = {number: b""}
+        await trio.sleep(HEARTBEAT_S + 1)
+        assert store.versions[1] == _stored(version(1))
 
 
 def test_the_channel_that_tells_of_it_is_where_the_versions_are() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from notifyd.cli.top.board import FORGET_NODE_S, SILENT_S, NodeBoard
+from notifyd.cli.top.board import FORGET_NODE_S, SILENT_S, NodeBoard, read_said
 from notifyd.cli.top.screen import Picture, curve_of, describe_board
 from notifyd.figures.messages import (
     BrokerFigures,
@@ -172,6 +172,26 @@ class TestPicture:
         assert "[red]n?[2J" in picture
         assert "[bold]:?topic" in picture
         assert "\x1b" not in picture
+
+
+def test_nothing_that_a_node_says_moves_the_cursor() -> None:
+    broker = BrokerFigures("redis", "con\x1b[2Jnected", 0.42)
+    picture = drawn(board_of(figures("n1", errors={"ga\x1b]0;ps": 3}, broker=broker)))
+    assert "con?[2Jnected" in picture
+    assert "ga?]0;ps 3" in picture
+    assert "\x1b" not in picture
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"state": "dancing"}, {"queue_bytes": "many"}, {"cpu_percent": float("nan")}, {"messages": {"in": float("inf")}}],
+)
+def test_what_a_node_of_another_version_says_is_passed_over(changed: dict[str, Any]) -> None:
+    said = msgspec.to_builtins(FIGURES)
+    assert read_said(said, NodeReport) == FIGURES
+    assert read_said({**said, "more": 1}, NodeReport) == FIGURES
+    for data in ({**said, **changed}, None, [], "n1", {}):
+        assert read_said(data, NodeReport) is None
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=80), st.integers(1, 40))

@@ -26,9 +26,8 @@ class FakePeer:
         if not self.pieces and self.leaves:
             await trio.lowlevel.checkpoint()
             return b""
-        delay_s, piece = self.pieces.pop(0) if self.pieces else (float("inf"), b"")
-        await trio.sleep(delay_s)
-        return piece
+        await trio.sleep(self.pieces[0][0] if self.pieces else float("inf"))
+        return self.pieces.pop(0)[1]
 
     def send_now(self, data: bytes | memoryview) -> int:
         if self.left_bytes < 0:

@@ -98,6 +98,16 @@ async def test_nobody_holds_a_connection_with_a_body_that_nobody_reads(
     assert stream.sent.startswith(b"HTTP/1.1 405 ")
 
 
+async def test_who_is_answered_before_its_body_was_read_is_told_that_it_was_the_last_answer(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    head = b"POST /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n"
+    stream = FakePeer([(0.0, head), (1.0, b"x" * 10), (60.0, GET)])
+    assert await served(stream, server) == pytest.approx(1.0 + HTTP_LINGER_S)  # no longer than its body takes
+    assert stream.sent.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nconnection: close\r\n" in stream.sent
+
+
 async def test_cancelled_at_every_checkpoint_it_is_closed_and_nothing_is_left(
     server: Server, events: RecordedEvents
 ) -> None:
