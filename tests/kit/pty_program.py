@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -76,6 +77,11 @@ class PtyProgram:
             pass  # how a terminal ends
 
 
+def _heed_interrupts() -> None:
+    """Heed SIGINT, as a terminal's programs do: what a shell runs in the background, such as tests, ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def running_in_a_terminal(
     *arguments: str, lines: int = 40, columns: int = 120, environment: Mapping[str, str] | None = None
@@ -89,6 +95,7 @@ async def running_in_a_terminal(
         stdout=theirs,
         stderr=theirs,
         env={**ENVIRONMENT, "TERM": "xterm", **(environment or {})},
+        preexec_fn=_heed_interrupts,
     )
     try:
         async with trio.lowlevel.FdStream(ours) as stream:

@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from notifyd.broker.base import VERSIONS_KEPT, ConfigurationVersion
 from notifyd.centre import ATTEMPTS, NotNewest, UnknownVersion
 from notifyd.errors import BrokerUnavailable, ConfigurationError
-from notifyd.settings import Address, AuthSettings, Layers, ListenSettings, Secret, Settings, load_layers
-from notifyd.settings.overlay import fixed_keys, live_keys
+from notifyd.settings import (
+    FIXED_SECTIONS,
+    Address,
+    AuthSettings,
+    Layers,
+    ListenSettings,
+    Secret,
+    Settings,
+    load_layers,
+)
+from notifyd.settings.overlay import live_keys
 from tests.kit.centre_kit import UNIX_S, CentreKit
 from tests.kit.memory_node import run_virtual
 
@@ -305,6 +314,7 @@ _fitting: dict[str, st.SearchStrategy[Any]] = {
     "log.level": st.sampled_from(["debug", "info", "warning", "error", "loud"]),
 }
 _sections = sorted({key.partition(".")[0] for key in live_keys()})
+_fixed = ["node.workers", "node.drain", "listen.http", "broker.url", "tracing.ratio", "debug.echo", *FIXED_SECTIONS]
 
 
 def _nested(change: tuple[str, Any]) -> Any:
@@ -318,7 +328,7 @@ def _value_for(key: str) -> st.SearchStrategy[Any]:
 
 
 _likely = st.sampled_from(live_keys()).flatmap(_value_for)
-_unlikely = st.tuples(st.sampled_from(live_keys() + fixed_keys() + _sections), _json).map(_nested)
+_unlikely = st.tuples(st.sampled_from(live_keys() + _fixed + _sections), _json).map(_nested)
 _patches = st.lists(_likely | _likely | _likely | _likely | _unlikely | _json, min_size=1, max_size=8)
 
 
