@@ -91,9 +91,9 @@ class Cluster:
         position = arrived.position
         self.log(REDIS, "accepts", (arrived.topic, position, arrived.data))
         if position is not None:
-            self.oracle.append(arrived.topic, (position.epoch, position.offset), arrived.data)
-            if engine is not self.redis.engine:  # a server that was replaced and does not know it
-                self.oracle.lose_one(arrived.topic, (position.epoch, position.offset))
+            was_replaced = engine is not self.redis.engine  # and does not know it
+            place = (position.epoch, position.offset)
+            self.oracle.append(arrived.topic, place, arrived.data, in_vain=was_replaced)
 
     def note_kept(self) -> None:
         """Remember what the replica has."""

@@ -73,23 +73,26 @@ class Oracle:
 
     # --- what Redis did -----------------------------------------------------------------------------------------------
 
-    def append(self, topic: str, place: Place, data: Any) -> None:
-        """Redis accepted a message."""
+    def append(self, topic: str, place: Place, data: Any, *, in_vain: bool = False) -> None:
+        """Redis accepted a message: in vain where it was a server that had been replaced.
+
+        Such a server knows no keys that the new one has learnt, and all that it accepts is lost: this is known, and
+        allowed.
+        """
+        if in_vain:
+            self.lost.add(data)
         earlier = self._accepted_data.get((topic, data))
         if earlier is not None and data not in self.lost:
             self.break_("a message with a key is accepted once", f"{data!r} on {topic}: {earlier}, then {place}")
         self._accepted_data[topic, data] = place
         self._ever[topic, place] = data
-        self.accepted[topic][place] = data
+        if not in_vain:
+            self.accepted[topic][place] = data
 
     def lose(self, topic: str, kept: dict[Place, Any]) -> None:
         """Redis lost all that it accepted of a topic but `kept`, in a failover: this is known, and allowed."""
         self.lost |= {data for place, data in self.accepted[topic].items() if place not in kept}
         self.accepted[topic] = dict(kept)
-
-    def lose_one(self, topic: str, place: Place) -> None:
-        """The same of one message, which a server accepted that had been replaced."""
-        self.lost.add(self.accepted[topic].pop(place))
 
     # --- what publishers are told -------------------------------------------------------------------------------------
 

@@ -126,6 +126,13 @@ WELL: dict[str, list[Act]] = {
         lambda oracle: oracle.lose("t", {}),
         lambda oracle: oracle.append("t", (B, 1), f"{A}-1"),
     ],
+    "a message accepted again by a server that was replaced": [
+        LATEST,
+        accepted(1),
+        lambda oracle: oracle.append("t", (B, 1), f"{A}-1", in_vain=True),
+        heard(1),
+        whole(1),
+    ],
     "nothing to come after what only the server knows": [
         LATEST,
         accepted(1, 2),
