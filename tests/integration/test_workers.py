@@ -136,7 +136,7 @@ async def test_a_signal_to_all_processes_at_once_drains_and_a_second_one_stops(r
             os.kill(pid, signal.SIGINT)
         for device in [device for those in devices.values() for device in those]:
             assert (await device.message())["op"] == "goaway"
-        assert len(node.events("draining")) == 1 + WORKERS
+        await node.wait_logged("draining", 1 + WORKERS)
         began_s = time.monotonic()
         for pid in processes:
             os.kill(pid, signal.SIGINT)
