@@ -499,9 +499,10 @@ def _lines_run(work: Callable[[], object]) -> int:
         count += 1
         return trace
 
+    before = sys.gettrace()  # that of a coverage run
     sys.settrace(trace)
     try:
         work()
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return count
