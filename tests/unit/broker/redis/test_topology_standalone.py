@@ -163,7 +163,9 @@ async def test_a_write_can_wait_for_replicas(tmp_path: Path) -> None:
     ):
         await until(lambda: "state=online" in primary.info("replication").get("slave0", ""))
         await until(lambda: replica.info("replication")["master_link_status"] == "up")  # it may be loading until then
-        async with connected_servers(primary.url, 2.0) as servers:
+        primary.cli("SET", "confirmed", 1)
+        await until(lambda: primary.cli("WAIT", 1, 500) == 1)  # and it may have more to do first
+        async with connected_servers(primary.url, 4.0) as servers:
             async with trio.open_nursery() as nursery:
                 for _ in range(100):
                     nursery.start_soon(lambda: servers.evaluate(script, ["c"], ["x"], replicas=1))
