@@ -7,6 +7,8 @@ import pytest
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.trio.worker_context import WorkerContext
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from notifyd.auth.api_keys import ApiKeys
 from notifyd.listeners.http.app import build_app
@@ -26,6 +28,15 @@ Start = Callable[..., Awaitable[HttpClient]]
 @pytest.fixture
 def backend() -> NodeStandIn:
     return NodeStandIn()
+
+
+@pytest.fixture
+def routes(backend: NodeStandIn, events: RecordedEvents) -> list[Route]:
+    """All that a listener serves."""
+    access = AccessRules(ApiKeys(()), loopback=True)
+    app = build_app(backend, access=access, payload_limit_bytes=1024, websocket_url=None, events=events)
+    assert isinstance(app, Starlette)
+    return [route for route in app.routes if isinstance(route, Route)]
 
 
 @pytest.fixture
