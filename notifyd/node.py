@@ -251,14 +251,15 @@ async def open_node(
     telemetry = telemetry or Telemetry()
     async with (
         open_tracer(settings.tracing, node=settings.node.name, clock=clock, events=telemetry) as tracer,
-        _open(layers, clock, telemetry, tracer) as node,
+        _open(layers, settings, clock, telemetry, tracer) as node,
     ):
         yield node
 
 
 @asynccontextmanager
-async def _open(layers: Layers, clock: Clock, telemetry: Telemetry, tracer: Tracer) -> AsyncIterator[Node]:
-    settings = layers.build()
+async def _open(
+    layers: Layers, settings: Settings, clock: Clock, telemetry: Telemetry, tracer: Tracer
+) -> AsyncIterator[Node]:
     hub = Hub(
         settings,
         lambda receiver: _open_broker(settings, receiver, clock, telemetry),
