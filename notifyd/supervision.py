@@ -69,6 +69,7 @@ class ServiceEnded(NotifydError):
 class Branch:
     """A nursery with a name, and the supervisor of the services started into it. Opened by `open_branch`."""
 
+    patient = False
     _nursery: trio.Nursery
 
     def __init__(self, path: str, events: Events, clock: Clock, longest_wait_s: float) -> None:
@@ -125,8 +126,12 @@ class Branch:
         self._add(name, _LiveCount(name, count, self._since_ms))
 
     def snapshot(self) -> TreeNode:
-        """Return the branch and all below it as they are now. A branch is in the worst state of those below it."""
-        children = tuple(child.snapshot() for child in self._children.values())
+        """Return the branch and all below it as they are now. A branch is in the worst state of those below it.
+
+        What was launched stands last: nobody waits for its beginning, and the order is to be the same each time.
+        """
+        in_order = sorted(self._children.values(), key=lambda child: child.patient)
+        children = tuple(child.snapshot() for child in in_order)
         states = {child.state for child in children}
         state = next((state for state in _WORST_FIRST if state in states), ConnectionState.CONNECTED)
         return TreeNode(self.name, state, 0, self._since_ms, children=children)
@@ -210,7 +215,7 @@ class _Supervised:
         self.path = path
         self._run = run
         self._core = core
-        self._patient = patient
+        self.patient = patient
         self._events = events
         self._clock = clock
         self.scope = trio.CancelScope()
@@ -235,7 +240,7 @@ class _Supervised:
             while True:
                 await self._back_off()
                 await self._run_once(trio.TASK_STATUS_IGNORED)
-        if not (self._has_served or self._patient):
+        if not (self._has_served or self.patient):
             raise ServiceEnded(f"{self.path} was stopped before it served")
 
     def snapshot(self) -> TreeNode:
@@ -255,7 +260,7 @@ class _Supervised:
             await trio.lowlevel.checkpoint_if_cancelled()
             raise ServiceEnded(f"{self.path} returned, though nothing cancelled it")
         except* Exception as group:
-            if self._core or not (self._has_served or self._patient):
+            if self._core or not (self._has_served or self.patient):
                 raise
             self._note(unwrapped(group))
 
@@ -264,7 +269,7 @@ class _Supervised:
         self._error = one_line(error)
         foreseen = isinstance(error, NotifydError)
         origin = {} if foreseen else {"traceback": "".join(traceback.format_exception(error))}
-        level = "warning" if foreseen and self._patient else "error"
+        level = "warning" if foreseen and self.patient else "error"
         self._events.log(level, "service_failed", service=self.path, error=self._error, **origin)
 
     async def _back_off(self) -> None:
@@ -302,6 +307,7 @@ class _LiveCount:
     """A leaf of the tree that shows a number."""
 
     state = ConnectionState.CONNECTED
+    patient = False
 
     def __init__(self, name: str, count: Callable[[], int], since_ms: int) -> None:
         self._name = name

@@ -143,6 +143,15 @@ async def test_a_launched_service_is_tried_again_from_its_first_failure_on(
     assert len(set(waits[-3:])) == 3
 
 
+async def test_launched_services_stand_last_whenever_they_were_launched(events: RecordedEvents, clock: Clock) -> None:
+    async with open_branch("node", events=events, clock=clock) as branch:
+        branch.launch("early", FakeService(serves).run)
+        await branch.start("one", FakeService(serves).run)
+        branch.launch("late", FakeService(serves).run)
+        await branch.start("other", FakeService(serves).run)
+        assert [child.name for child in branch.snapshot().children] == ["one", "other", "early", "late"]
+
+
 async def test_a_launched_service_can_be_stopped_before_it_serves(
     events: RecordedEvents, clock: Clock, autojump_clock: MockClock
 ) -> None:
