@@ -45,8 +45,11 @@ FLOORS = {
 }
 """A file imports from its own floor, without circles, and from the floors below; never from above."""
 
-SIDE_DOORS = {"notifyd.client": ("protocol", "notifyd.transport", "notifyd.model", "notifyd.errors")}
-"""The client is a library of its own: it imports only these, and only the top floor uses it."""
+SIDE_DOORS = {
+    "notifyd.client": ("protocol", "notifyd.transport", "notifyd.model", "notifyd.errors"),
+    "notifyd.bench": ("protocol", "notifyd.errors"),
+}
+"""The client and the load generator, programs of their own: they import only these, and only the top floor them."""
 
 FRONT = ("notifyd",)
 """A front page (`notifyd/__init__.py`): holds the version, imports no part."""
