@@ -47,7 +47,7 @@ FLOORS = {
 
 SIDE_DOORS = {
     "notifyd.client": ("protocol", "notifyd.transport", "notifyd.model", "notifyd.errors"),
-    "notifyd.bench": ("protocol", "notifyd.errors"),
+    "notifyd.bench": ("protocol", "notifyd.errors", "notifyd.client"),
 }
 """The client and the load generator, programs of their own: they import only these, and only the top floor them."""
 
