@@ -33,12 +33,15 @@ NATURES = {
     Scenario.CONNECT: Nature("connects", connections=1000, publishers=0, topics=1, in_flight=64),
     Scenario.IDLE: Nature("heartbeats", connections=1000, publishers=0, topics=1, in_flight=64),
     Scenario.FANOUT: Nature("deliveries", connections=1000, publishers=2, topics=1, in_flight=32),
-    Scenario.TOPICS: Nature("deliveries", connections=1000, publishers=4, topics=200, in_flight=64),
+    Scenario.TOPICS: Nature("deliveries", connections=1000, publishers=4, topics=0, in_flight=32),
     Scenario.PUBLISH: Nature("replies", connections=200, publishers=0, topics=200, in_flight=1),
     Scenario.HEARTBEATS: Nature("heartbeats", connections=1000, publishers=0, topics=0, in_flight=1),
     Scenario.RECOVERY: Nature("connects", connections=1000, publishers=1, topics=1, in_flight=64),
 }
-"""`in_flight` is of a publisher or a beating link; where only connects are at work, of a load process."""
+"""`in_flight` is of a publisher; in a connect storm, of a load process."""
+
+SUBSCRIBERS_A_TOPIC = 5
+"""With many topics, where their number is not given."""
 
 Transport = Literal["websocket", "device"]
 EncodingName = Literal["json", "msgpack"]
@@ -77,7 +80,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     def nature(self) -> Nature:
         """The scenario's nature, with what was asked for instead."""
         asked = {name: value for name in Nature._fields[1:] if (value := getattr(self, name)) is not None}
-        return NATURES[self.scenario]._replace(**asked)
+        nature = NATURES[self.scenario]._replace(**asked)
+        if self.scenario is Scenario.TOPICS and not nature.topics:
+            return nature._replace(topics=max(1, nature.connections // SUBSCRIBERS_A_TOPIC))
+        return nature
 
     @property
     def process_count(self) -> int:

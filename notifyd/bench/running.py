@@ -57,6 +57,7 @@ class _Run:
         self._sampler = Sampler(site.vitals, on_sample, time.monotonic_ns())
         self._phases: dict[str, float] = {}
         self._measure_ns = 0
+        """When the measured part began; 0 before."""
         self._quiet_ns = 0
         self._at_quiet: tuple[list[Snapshot], Usage | None] | None = None
         self._idle_usage: Usage | None = None
@@ -113,6 +114,7 @@ class _Run:
     async def _until_done(self, crew: Crew, phase: str, order: Order) -> None:
         self._sampler.phase = phase
         began_ns = await crew.order(order)
+        self._measure_ns = self._measure_ns and began_ns
         self._phases[phase] = 0.0
         done_ns = await crew.wait_done()
         self._phases[phase] = (done_ns - began_ns) / 1e9
@@ -130,7 +132,7 @@ class _Run:
             await self._measure(crew)
         else:
             await self._measure(crew)
-            await crew.order(Order.LOAD)
+            self._measure_ns = await crew.order(Order.LOAD)
         await trio.sleep(self._load.seconds)
         self._note_quiet(crew)
         self._sampler.phase = "drain"

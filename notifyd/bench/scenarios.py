@@ -140,6 +140,10 @@ class Delivering(Publishing):
 class Recovering(Delivering):
     """Subscribers that are cut, miss messages, and come back to get them."""
 
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        worker.arrivals.is_timing = False
+
     def topics_of(self, publisher: int) -> list[int]:
         """Return the topics that are this publisher's alone."""
         return list(range(publisher, self.nature.topics, self.nature.publishers))
