@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from notifyd.bench.report import LoadReport, Percentiles, Sample
+from notifyd.bench.report import LoadReport, Percentiles
 from notifyd.text import describe_bytes, describe_number
 
 PERCENTILES = (("mean", "mean"), ("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
@@ -42,7 +42,7 @@ def _cost_figures(report: LoadReport) -> Iterator[Figure]:
     cpu, memory = report.server_cpu, report.server_memory_bytes
     busy_s = None if cpu is None else cpu * report.seconds
     one = report.unit.removesuffix("ies") + "y" if report.unit.endswith("ies") else report.unit.removesuffix("s")
-    yield _figure("server CPU", cpu, lambda share: f"{describe_share(share)} of a core")
+    yield _figure("server CPU, of a core", cpu, describe_share)
     yield _figure(f"server CPU per {one}", _divided(busy_s, report.operations), describe_seconds)
     yield _figure(
         "server CPU per connection", _divided(cpu, report.connections), lambda share: f"{describe_seconds(share)}/s"
@@ -86,16 +86,6 @@ def describe_share(share: float) -> str:
 def describe_ratio(ratio: float | None) -> str:
     """Say a ratio, such as `x 1.42`; nothing where there is none."""
     return "" if ratio is None else f"x {_three_figures(ratio)}"
-
-
-def latencies_over_time(report: LoadReport, key: str) -> list[tuple[float, float | None]]:
-    """Return a percentile of each interval, by its end in seconds."""
-    return [(sample.at_s, _percentile(sample.latency, key)) for sample in report.samples]
-
-
-def values_over_time(report: LoadReport, read: Callable[[Sample], float | None]) -> list[tuple[float, float | None]]:
-    """Return what is read from each interval, by its end in seconds."""
-    return [(sample.at_s, read(sample)) for sample in report.samples]
 
 
 def _figure(name: str, value: float | None, describe: Callable[[float], str]) -> Figure:

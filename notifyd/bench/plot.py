@@ -112,19 +112,21 @@ class _Frame:
 
     def __init__(self, title: str, series: Sequence[Series], x: Axis, y: Axis, *, width: int, height: int) -> None:
         self._series, self._x, self._y = series, x, y
-        self._names = [] if [one.name for one in series] in ([], [title]) else _legend_rows(series, width - 2 * _MARGIN)
+        self._names = (
+            [] if [one.name for one in series] in ([], [""], [title]) else _legend_rows(series, width - 2 * _MARGIN)
+        )
         points = [point for one in series for point in one.points if self._is_visible(point)]
         self._is_empty = not points
         top = _MARGIN * 2 + _TITLE_FONT + _ROW * len(self._names) + _ROW + 6
         bottom = height - _MARGIN - 2 * _ROW
-        most = max(2, (bottom - top) // 32)
+        most = max(2, (bottom - top) // 28)
         values = [value for _, value in points if value is not None]
         self.y_scale = fit_scale(values, bottom, top, is_log=y.is_log).widened(most)
         self._y_ticks = _ticks_of(y, self.y_scale, most)
         left = _MARGIN + round(max(_width_of(label) for _, label in self._y_ticks)) + 8
         right = width - _MARGIN - 12
         self.x_scale = fit_scale([value for value, _ in points], left, right, is_log=x.is_log)
-        self._x_ticks = _ticks_of(x, self.x_scale, max(2, (right - left) // 56))
+        self._x_ticks = _without_overlap(_ticks_of(x, self.x_scale, max(2, (right - left) // 56)), self.x_scale)
 
     def _is_visible(self, point: tuple[float, float | None]) -> bool:
         return is_shown(point[0], is_log=self._x.is_log) and is_shown(point[1], is_log=self._y.is_log)
@@ -202,6 +204,18 @@ def _ticks_of(axis: Axis, scale: Scale, most: int) -> list[tuple[float, str]]:
     if axis.ticks is not None:
         return [(value, label) for value, label in axis.ticks if scale.low <= value <= scale.high] or [(scale.low, "")]
     return [(value, tick_label(value)) for value in scale.ticks(most)]
+
+
+def _without_overlap(ticks: Sequence[tuple[float, str]], scale: Scale) -> list[tuple[float, str]]:
+    """Leave out what would be written over the label before it."""
+    kept: list[tuple[float, str]] = []
+    free = float("-inf")
+    for value, label in sorted(ticks):
+        middle, half = scale.place(value), _width_of(label) / 2
+        if middle - half >= free:
+            kept.append((value, label))
+            free = middle + half + 3
+    return kept
 
 
 def _path(places: Sequence[tuple[float, float]], *, stepped: bool) -> str:

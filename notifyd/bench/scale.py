@@ -62,9 +62,9 @@ def tick_label(value: float) -> str:
 
 
 def _step_for(span: float, most: int) -> float:
-    """Return the least of 1, 2, 5, 10, 20 … that divides a span into less than `most` pieces."""
+    """Return the least of 1, 2, 2.5, 5, 10 … that divides a span into less than `most` pieces."""
     decade = 10.0 ** floor(log10(span / max(1, most - 1)))
-    return next(factor * decade for factor in (1, 2, 5, 10, 20) if span / (factor * decade) <= max(1, most - 1))
+    return next(factor * decade for factor in (1, 2, 2.5, 5, 10, 20) if span / (factor * decade) <= max(1, most - 1))
 
 
 def _linear_ticks(low: float, high: float, most: int) -> list[float]:
