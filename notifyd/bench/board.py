@@ -14,7 +14,7 @@ from notifyd.bench.load import Load
 from notifyd.bench.report import Sample
 from notifyd.text import curve_of, describe_bytes, describe_number, printable
 
-LINE_S = 1.0
+PROGRESS_S = 1.0
 CURVE = 40
 """Intervals that the curve of the rate shows."""
 
@@ -31,7 +31,7 @@ def showing_progress(load: Load, console: Console, title: str = "") -> Iterator[
     if not console.is_terminal:
         yield LinePrinter(load, console, title).take
         return
-    board = Board(load, title)
+    board = LoadBoard(load, title)
     with Live(board.draw(), console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
 
         def show(sample: Sample) -> None:
@@ -50,13 +50,13 @@ class LinePrinter:
 
     def take(self, sample: Sample) -> None:
         """Print an interval where it is time for a line."""
-        if self._told is None or sample.phase != self._told[0] or sample.at_s - self._told[1] >= LINE_S * 0.99:
+        if self._told is None or sample.phase != self._told[0] or sample.at_s - self._told[1] >= PROGRESS_S * 0.99:
             self._told = (sample.phase, sample.at_s)
             line = "  ".join([*filter(None, [self._title]), describe_sample(self._load, sample)])
             self._console.print(Text(line), soft_wrap=True)
 
 
-class Board:
+class LoadBoard:
     """A load that runs: what it is, how it goes now, and how the rate was over the last intervals."""
 
     def __init__(self, load: Load, title: str = "") -> None:

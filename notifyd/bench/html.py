@@ -5,7 +5,7 @@ from html import escape
 from itertools import chain
 
 from notifyd.bench.figures import NONE, Figure, describe_ratio, figures_of
-from notifyd.bench.plots import Shown, draw_plots
+from notifyd.bench.plots import Plotted, draw_plots
 from notifyd.bench.report import Comparison, LoadReport
 from notifyd.bench.text import describe_saturation, describe_start
 from notifyd.text import printable
@@ -37,6 +37,8 @@ th{color:var(--faint);font-weight:500}tr+tr>*{border-top:1px solid var(--line)}
 .numbers td,.numbers thead th+th{text-align:right;white-space:nowrap;padding-right:0;padding-left:.75rem}
 .facts th{width:14rem;max-width:40vw}.facts td{overflow-wrap:anywhere}
 pre{padding:.75rem .8rem;white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
+.kinds th{overflow-wrap:anywhere;min-width:8rem}
+@media (max-width:30rem){body{padding:.75rem}table{font-size:13px}th,td{padding-right:.5rem}}
 @media print{body{background:none;max-width:none;padding:0;font-size:12px}.plots{grid-template-columns:1fr 1fr}
 figure,tr,.cards div{break-inside:avoid}}
 """.strip()
@@ -65,13 +67,13 @@ def render_page(found: LoadReport | Comparison, command: str) -> str:
     return "\n".join(parts)
 
 
-def _shown(found: LoadReport | Comparison) -> list[Shown]:
+def _shown(found: LoadReport | Comparison) -> list[Plotted]:
     if isinstance(found, LoadReport):
-        return [Shown("", found)]
-    return [Shown("before", found.before, colour=1, dashed=True), Shown("after", found.after)]
+        return [Plotted("", found)]
+    return [Plotted("before", found.before, colour=1, dashed=True), Plotted("after", found.after)]
 
 
-def _introduction(last: LoadReport, shown: Sequence[Shown]) -> Iterable[str]:
+def _introduction(last: LoadReport, shown: Sequence[Plotted]) -> Iterable[str]:
     processes = f"{last.processes} load process{'es'[: 2 * (last.processes != 1)]}"
     about = f"{last.url}, {last.encoding}, {processes}, {describe_start(last)}"
     yield f'<p class="faint">{_safe(about)}</p>'
@@ -81,7 +83,7 @@ def _introduction(last: LoadReport, shown: Sequence[Shown]) -> Iterable[str]:
         yield f'<p class="{look}">{_safe(when + describe_saturation(one.report))}</p>'
 
 
-def _cards(shown: Sequence[Shown]) -> Iterable[str]:
+def _cards(shown: Sequence[Plotted]) -> Iterable[str]:
     """Show what is asked first; after tuning, with how much it changed."""
     yield '<div class="cards">'
     for figure, ratio in zip(*_last_figures(shown), strict=True):
@@ -91,7 +93,7 @@ def _cards(shown: Sequence[Shown]) -> Iterable[str]:
     yield "</div>"
 
 
-def _last_figures(shown: Sequence[Shown]) -> tuple[list[Figure], list[str]]:
+def _last_figures(shown: Sequence[Plotted]) -> tuple[list[Figure], list[str]]:
     """Return the figures of the last report, and how many times as much as in the first each is."""
     first, last = figures_of(shown[0].report), figures_of(shown[-1].report)
     if len(shown) == 1:
@@ -105,7 +107,7 @@ def _tuning(found: LoadReport | Comparison) -> Iterable[str]:
         yield from _table((), found.tuning.items(), look="facts")
 
 
-def _figures(shown: Sequence[Shown]) -> Iterable[str]:
+def _figures(shown: Sequence[Plotted]) -> Iterable[str]:
     columns = [[figure.text for figure in figures_of(one.report)] for one in shown]
     last, ratios = _last_figures(shown)
     heads = ("", *(one.name for one in shown), "ratio") if len(shown) > 1 else ()
@@ -113,13 +115,13 @@ def _figures(shown: Sequence[Shown]) -> Iterable[str]:
     return _table(heads, rows, look="numbers")
 
 
-def _errors(shown: Sequence[Shown]) -> Iterable[str]:
+def _errors(shown: Sequence[Plotted]) -> Iterable[str]:
     kinds = sorted({kind for one in shown for kind in one.report.errors})
     if kinds:
         yield "<h2>Errors</h2>"
         heads = ("", *(one.name for one in shown)) if len(shown) > 1 else ()
         rows = [(kind, *(f"{one.report.errors.get(kind, 0):,}" for one in shown)) for kind in kinds]
-        yield from _table(heads, rows, look="numbers")
+        yield from _table(heads, rows, look="numbers kinds")
 
 
 def _options(report: LoadReport) -> Iterable[str]:

@@ -1,6 +1,6 @@
 """Line plots as SVG, for the report of a load and for the project's documents.
 
-    svg = draw_plot("Memory", [Series("notifyd", points)], Axis("connections", is_log=True), Axis("MB"), marked=True)
+    svg = draw_plot("Memory", [Line("notifyd", points)], Axis("connections", is_log=True), Axis("MB"), marked=True)
 
 The same data gives the same bytes. A plot brings its own colours, light and dark (`prefers-color-scheme`), and needs
 nothing from outside.
@@ -52,7 +52,7 @@ _STYLE = f"{_SHAPE}\n{_colours(_LIGHT)}\n@media screen and (prefers-color-scheme
 
 
 @dataclass(frozen=True)
-class Series:
+class Line:
     """One line: points of x and y, by x. A y of None, or one that its axis cannot show, breaks it."""
 
     name: str
@@ -75,7 +75,7 @@ class Axis:
 
 def draw_plot(
     title: str,
-    series: Sequence[Series],
+    series: Sequence[Line],
     x: Axis,
     y: Axis,
     *,
@@ -110,7 +110,7 @@ def draw_plot(
 class _Frame:
     """Where everything stands: the scales of both axes, their ticks and the rows of the legend."""
 
-    def __init__(self, title: str, series: Sequence[Series], x: Axis, y: Axis, *, width: int, height: int) -> None:
+    def __init__(self, title: str, series: Sequence[Line], x: Axis, y: Axis, *, width: int, height: int) -> None:
         self._series, self._x, self._y = series, x, y
         self._names = (
             [] if [one.name for one in series] in ([], [""], [title]) else _legend_rows(series, width - 2 * _MARGIN)
@@ -149,7 +149,7 @@ class _Frame:
             middle = f'x="{(x.begin + x.end) / 2:.1f}" y="{(y.begin + y.end) / 2:.1f}"'
             yield f'<text class="name" {middle} text-anchor="middle">nothing was measured</text>'
 
-    def draw_series(self, place: int, one: Series, *, marked: bool) -> Iterator[str]:
+    def draw_series(self, place: int, one: Line, *, marked: bool) -> Iterator[str]:
         """Draw a line in its colour, broken where there is nothing, and a point that has no neighbour as a dot."""
         look = f"c{_colour_of(place, one)}"
         for run in self._runs(one):
@@ -163,7 +163,7 @@ class _Frame:
                     place_of = f'cx="{left:.1f}" cy="{top:.1f}" r="3"'
                     yield f'<circle class="{look}" {place_of}><title>{_safe(told)}</title></circle>'
 
-    def _runs(self, one: Series) -> Iterator[list[tuple[float, float]]]:
+    def _runs(self, one: Line) -> Iterator[list[tuple[float, float]]]:
         run: list[tuple[float, float]] = []
         for x, y in one.points:
             if y is not None and self._is_visible((x, y)):
@@ -185,7 +185,7 @@ class _Frame:
                 yield f'<text class="name" x="{left + 26:.1f}" y="{middle + 4}">{_safe(name)}</text>'
 
 
-def _legend_rows(series: Sequence[Series], width: float) -> list[list[tuple[float, int, str]]]:
+def _legend_rows(series: Sequence[Line], width: float) -> list[list[tuple[float, int, str]]]:
     """Spread the names over rows: where each begins, the place of its series, and the name, cut to a row."""
     rows: list[list[tuple[float, int, str]]] = [[]]
     left = 0.0
@@ -225,7 +225,7 @@ def _path(places: Sequence[tuple[float, float]], *, stepped: bool) -> str:
     return f"M{left:.1f} {top:.1f}" + "".join(f"L{x:.1f} {y:.1f}" for x, y in places[1:])
 
 
-def _describe(series: Sequence[Series], x: Axis, y: Axis) -> str:
+def _describe(series: Sequence[Line], x: Axis, y: Axis) -> str:
     """Say in words from where to where each line goes."""
     lines = []
     for one in series:
@@ -236,7 +236,7 @@ def _describe(series: Sequence[Series], x: Axis, y: Axis) -> str:
     return " ".join([f"{y.label} against {x.label}.", *(lines or ["Nothing was measured."])])
 
 
-def _colour_of(place: int, one: Series) -> int:
+def _colour_of(place: int, one: Line) -> int:
     return (place if one.colour is None else one.colour) % COLOURS
 
 

@@ -5,7 +5,7 @@ from itertools import accumulate
 from math import isfinite, log10
 from typing import NamedTuple
 
-from notifyd.bench.plot import Axis, Series, draw_plot
+from notifyd.bench.plot import Axis, Line, draw_plot
 from notifyd.bench.report import LoadReport, Percentiles, Sample
 from notifyd.bench.text import bin_latencies
 
@@ -25,7 +25,7 @@ _MS = Axis("ms", is_log=True)
 Points = list[tuple[float, float | None]]
 
 
-class Shown(NamedTuple):
+class Plotted(NamedTuple):
     """A report as it is told apart in the plots: by name, by colour where it has one line, else by its dashes."""
 
     name: str
@@ -34,7 +34,7 @@ class Shown(NamedTuple):
     dashed: bool = False
 
 
-def draw_plots(shown: Sequence[Shown]) -> list[str]:
+def draw_plots(shown: Sequence[Plotted]) -> list[str]:
     """Draw everything worth a plot of one or two reports."""
     percentiles = ("p50", "p90", "p99", "p999") if len(shown) == 1 else ("p50", "p99")
     unit = shown[0].report.unit
@@ -55,7 +55,7 @@ def draw_plots(shown: Sequence[Shown]) -> list[str]:
     return plots
 
 
-def draw_over_time(title: str, y: Axis, series: Sequence[Series]) -> str:
+def draw_over_time(title: str, y: Axis, series: Sequence[Line]) -> str:
     """Draw lines over the seconds of a load."""
     return _draw_small(title, series, _SECONDS, y)
 
@@ -65,22 +65,22 @@ def percentile_curve(histogram: Sequence[tuple[float, int]]) -> Points:
     known = [(bound, count) for bound, count in histogram if isfinite(bound) and count > 0]
     total = sum(count for _, count in known)
     below = accumulate((count for _, count in known), initial=0)
-    nines = [-log10(1 - reached / total) for reached, _ in zip(below, known, strict=False)]
+    nines = [log10(total / (total - reached)) for reached, _ in zip(below, known, strict=False)]
     return [(at, bound) for at, (bound, _) in zip(nines, known, strict=True)]
 
 
-def _draw_small(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
+def _draw_small(title: str, series: Sequence[Line], x: Axis, y: Axis) -> str:
     return draw_plot(title, series, x, y, width=WIDTH, height=HEIGHT)
 
 
 def _lines(
-    shown: Sequence[Shown],
+    shown: Sequence[Plotted],
     reads: Mapping[str, Callable[[Sample], float | None]],
     gather: Callable[[list[float]], float] | None = None,
-) -> list[Series]:
+) -> list[Line]:
     """Return a line for each report and each of what is read from its intervals."""
     return [
-        Series(
+        Line(
             ", ".join(filter(None, (name, one.name))),
             _gathered([(sample.at_s, read(sample)) for sample in one.report.samples], gather or _mean),
             colour=one.colour if len(reads) == 1 else place,
@@ -99,7 +99,7 @@ def _gathered(points: Points, gather: Callable[[list[float]], float]) -> Points:
     return [(at, gather(values) if values else None) for at, values in known]
 
 
-def _draw_shares(shown: Sequence[Shown]) -> list[Series]:
+def _draw_shares(shown: Sequence[Plotted]) -> list[Line]:
     """Return each histogram as steps: the share of the operations in each bin."""
     series = []
     for one in shown:
@@ -109,13 +109,13 @@ def _draw_shares(shown: Sequence[Shown]) -> list[Series]:
         if bins:
             ratio = bins[1][0] / bins[0][0] if len(bins) > 1 else 1.25
             points = [(bins[0][0] / ratio, 0.0), *points]
-        series.append(Series(one.name, points, colour=one.colour, dashed=one.dashed, stepped=True))
+        series.append(Line(one.name, points, colour=one.colour, dashed=one.dashed, stepped=True))
     return series
 
 
-def _draw_curves(shown: Sequence[Shown]) -> list[Series]:
+def _draw_curves(shown: Sequence[Plotted]) -> list[Line]:
     return [
-        Series(one.name, percentile_curve(one.report.histogram), colour=one.colour, dashed=one.dashed) for one in shown
+        Line(one.name, percentile_curve(one.report.histogram), colour=one.colour, dashed=one.dashed) for one in shown
     ]
 
 
