@@ -48,18 +48,7 @@ def _cost_figures(report: LoadReport) -> Iterator[Figure]:
         "server CPU per connection", _divided(cpu, report.connections), lambda share: f"{describe_seconds(share)}/s"
     )
     yield _figure("server memory", memory, describe_bytes)
-    yield _figure("memory per connection", memory_per_connection(report), describe_bytes)
-
-
-def memory_per_connection(report: LoadReport) -> float | None:
-    """Return by how many bytes the server grew for each connection more; None where no growth was seen."""
-    known = [(sample.connections, sample.server_memory_bytes) for sample in report.samples]
-    seen = [(connections, memory) for connections, memory in known if memory is not None]
-    if not seen or report.server_memory_bytes is None:
-        return None
-    fewest, before = min(seen)
-    grown = report.server_memory_bytes - before
-    return _divided(grown, report.connections - fewest) if grown > 0 and report.connections > fewest else None
+    yield _figure("memory per connection", report.connection_memory_bytes, describe_bytes)
 
 
 def describe_ms(duration_ms: float) -> str:
