@@ -57,7 +57,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     histogram: list[tuple[float, int]]
     """(upper bound in milliseconds, count), without empty buckets."""
     phases: dict[str, float]
-    """Seconds of each: "connect", "warm-up", "measure", "cut", "miss", "recover"; a sample may also be of "drain"."""
+    """Seconds of each: "connect", "warm-up", "measure", "cut", "miss", "recover". Samples may be of "drain", too."""
     errors: dict[str, int]
     """How often each kind of error was met."""
     saturated: str | None

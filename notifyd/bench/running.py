@@ -14,7 +14,7 @@ from notifyd.bench.sampling import Sampler, busiest, merged
 from notifyd.bench.saturation import why_saturated
 from notifyd.bench.target import Site, open_site
 from notifyd.bench.vitals import Usage
-from notifyd.errors import NotifydError
+from notifyd.errors import NotifydError, first_of
 
 ANSWERS_S = 10.0
 """What is waited for answers and deliveries when nothing more is sent."""
@@ -33,18 +33,12 @@ async def run_load(
     """
     try:
         async with open_site(load) as site:
-            return await _Run(load, site, on_sample).run(interrupted or trio.Event())
+            return await _Run(load, site, on_sample).run(trio.Event() if interrupted is None else interrupted)
     except BaseExceptionGroup as group:
-        errors = group.subgroup(NotifydError)
-        if errors is None:
+        foreseen = group.subgroup(NotifydError)
+        if foreseen is None:
             raise
-        raise _first(errors) from None
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        raise first_of(foreseen) from None
 
 
 class _Run:
@@ -170,7 +164,7 @@ class _Run:
             processes=load.process_count,
             options=_options(load),
             started_ms=self._started_ms,
-            connections=self._connected,
+            connections=self._connected or sum(snapshot.connections for snapshot in snapshots),
             operations=operations,
             seconds=seconds,
             rate=operations / seconds if seconds else 0.0,
