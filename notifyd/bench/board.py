@@ -9,11 +9,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from notifyd.bench.figures import PERCENTILES, describe_rate, describe_share
+from notifyd.bench.figures import PERCENTILES, describe_ms, describe_rate, describe_share, three_figures
 from notifyd.bench.load import Load
 from notifyd.bench.report import Sample
 from notifyd.bench.saturation import BUSY
-from notifyd.text import curve_of, describe_bytes, describe_number, printable
+from notifyd.text import curve_of, describe_bytes, printable
 
 PROGRESS_S = 1.0
 CURVE = 40
@@ -107,7 +107,7 @@ def describe_sample(load: Load, sample: Sample, errors: int) -> str:
         f"{describe_rate(sample.rate)} {load.nature.unit}/s",
     ]
     if sample.latency is not None:
-        parts.append(f"p50 {describe_number(sample.latency.p50)} ms, p99 {describe_number(sample.latency.p99)} ms")
+        parts.append(f"p50 {describe_ms(sample.latency.p50)}, p99 {describe_ms(sample.latency.p99)}")
     parts.append(f"{errors:,} errors")
     parts.append(f"load CPU {describe_share(sample.load_cpu)}{' SATURATED' if is_saturated(sample) else ''}")
     if server := _describe_server(sample):
@@ -123,7 +123,7 @@ def is_saturated(sample: Sample) -> bool:
 def _describe_latency(sample: Sample) -> str:
     if sample.latency is None:
         return "-"
-    return "  ".join(f"{name} {describe_number(getattr(sample.latency, key))}" for name, key in PERCENTILES)
+    return "  ".join(f"{name} {three_figures(getattr(sample.latency, key))}" for name, key in PERCENTILES)
 
 
 def _describe_server(sample: Sample) -> str:

@@ -53,13 +53,13 @@ def _cost_figures(report: LoadReport) -> Iterator[Figure]:
 
 def describe_ms(duration_ms: float) -> str:
     """Say milliseconds in about three figures, such as `0.043 ms`, `4.21 ms` or `1,250 ms`."""
-    return f"{_three_figures(duration_ms)} ms"
+    return f"{three_figures(duration_ms)} ms"
 
 
 def describe_seconds(duration_s: float) -> str:
     """Say a short time in the unit that suits it, such as `2.10 µs` or `3.40 ms`."""
     size, unit = next(((size, unit) for size, unit in ((1.0, "s"), (1e-3, "ms")) if duration_s >= size), (1e-6, "µs"))
-    return f"{_three_figures(duration_s / size)} {unit}"
+    return f"{three_figures(duration_s / size)} {unit}"
 
 
 def describe_rate(rate: float) -> str:
@@ -74,7 +74,13 @@ def describe_share(share: float) -> str:
 
 def describe_ratio(ratio: float | None) -> str:
     """Say a ratio, such as `x 1.42`; nothing where there is none."""
-    return "" if ratio is None else f"x {_three_figures(ratio)}"
+    return "" if ratio is None else f"x {three_figures(ratio)}"
+
+
+def three_figures(number: float) -> str:
+    """Write a number of at least 0 in about three figures, without a unit."""
+    places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 2)) if number >= least * 0.9995), 3)
+    return f"{number:,.{places}f}"
 
 
 def _figure(name: str, value: float | None, describe: Callable[[float], str]) -> Figure:
@@ -91,8 +97,3 @@ def _divided(amount: float | None, count: float) -> float | None:
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
-
-
-def _three_figures(number: float) -> str:
-    places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 2)) if number >= least * 0.9995), 3)
-    return f"{number:,.{places}f}"

@@ -107,7 +107,7 @@ def _draw_shares(shown: Sequence[Plotted]) -> list[Line]:
         points: Points = [(end, 100 * count / total) for end, count in bins]
         if bins:
             ratio = bins[1][0] / bins[0][0] if len(bins) > 1 else 1.25
-            points = [(bins[0][0] / ratio, 0.0), *points]
+            points = [(bins[0][0] / ratio, 0.0), *points, (bins[-1][0], 0.0)]
         series.append(Line(one.name, points, colour=one.colour, dashed=one.dashed, stepped=True))
     return series
 

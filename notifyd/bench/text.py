@@ -14,7 +14,7 @@ from rich.text import Text
 
 from notifyd.bench.figures import describe_rate, describe_ratio, figures_of
 from notifyd.bench.report import Comparison, LoadReport
-from notifyd.bench.scale import log_bins, tick_label
+from notifyd.bench.scale import log_bins
 from notifyd.bench.tuning import tuning_of
 from notifyd.text import printable
 
@@ -56,7 +56,7 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
 def describe_saturation(report: LoadReport) -> str:
     """Say in a sentence whose limit the figures show."""
     if report.saturated is None:
-        return "The load generator was not saturated: the figures are the server's."
+        return "The load generator was not saturated: it did not set these figures."
     return f"SATURATED: {printable(report.saturated)}. The server may be faster than these figures."
 
 
@@ -130,7 +130,7 @@ class _Distribution:
         for place, (end, count) in enumerate(bins):
             length = max(count, most * _SHORTEST_BAR) if count else 0
             table.add_row(
-                f"  {tick_label(end)}",
+                f"  {end:,.6g}",
                 Bar(most, 0, length),
                 _percent(count / total) if count else "",
                 marks.get(place, ""),

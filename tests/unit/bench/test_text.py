@@ -174,7 +174,7 @@ server CPU per connection  830 µs/s
 server memory                 69 MB
 memory per connection         17 kB
 
-The load generator was not saturated: the figures are the server's.
+The load generator was not saturated: it did not set these figures.
 
 latency: share of the deliveries that took up to so many ms
   0.63 ██▍                                                       2.0 %
