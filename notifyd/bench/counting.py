@@ -10,11 +10,11 @@ were cut, so that each message is as likely as any other; it grows with the rate
 import random
 import time
 
-from notifyd.bench.histogram import Histogram
+from notifyd.bench.histogram import LatencyHistogram
 from notifyd.bench.payload import MARK, STAMP_BYTES
 from protocol.codec import HEADER_BYTES, MAGIC, FrameType
 
-READ_BYTES = 512 * 1024
+SPACE_BYTES = 512 * 1024
 CARRY_BYTES = 320
 """Holds a cut message's mark, and the last words of a server: a Close frame, or the `error` push of a device link."""
 
@@ -42,8 +42,8 @@ class Arrivals:
         self.count = 0
         self.is_timing = True
         """Whether what arrives is as old as its latency: messages of the past are not."""
-        self.histogram = Histogram()
-        self._buffer = bytearray(CARRY_BYTES + READ_BYTES)
+        self.histogram = LatencyHistogram()
+        self._buffer = bytearray(CARRY_BYTES + SPACE_BYTES)
         self._view = memoryview(self._buffer)
         self.space = self._view[CARRY_BYTES:]
         self._random = random.Random(seed)
