@@ -49,10 +49,8 @@ class CountingLink(LoadLink):
         self._take(size)
 
     def _take(self, size: int) -> None:
-        arrivals = self.worker.arrivals
-        found = arrivals.take(self._carry, size)
-        self._carry = arrivals.carry(size)
-        if (ping := arrivals.ping(size)) is not None:
+        found, ping, self._carry = self.worker.arrivals.take(self._carry, size)
+        if ping is not None:
             self.send(self.worker.dialect.heartbeat(FrameType.PONG, ping))
         if self.missing:
             self.missing = max(0, self.missing - found)
