@@ -15,7 +15,7 @@ from notifyd.bench.histogram import LatencyHistogram
 from notifyd.bench.payload import MARK, STAMP_BYTES
 from protocol.codec import HEADER_BYTES, MAGIC, FrameType
 
-SPACE_BYTES = 512 * 1024
+SPACE_BYTES = 256 * 1024
 CARRY_BYTES = 320
 """Holds a cut message's mark, and the last words of a server: a Close frame, or the `error` push of a device link."""
 

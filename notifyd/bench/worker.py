@@ -32,7 +32,9 @@ TICK_NS = int(TICK_S * 1e9)
 OPEN_NS = 30_000_000_000
 """How long a link may take until it is open, or has what it missed."""
 
-_MOST_EVENTS = 4096
+_MOST_EVENTS = 64
+"""Sockets served before it looks at the time: each may have a buffer full, and epoll has the others wait in turn."""
+
 _PIPE_BYTES = 65536
 
 
