@@ -9,17 +9,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from notifyd.bench.figures import PERCENTILES, describe_rate, describe_share
+from notifyd.bench.figures import PERCENTILES, describe_ms, describe_rate, describe_share, three_figures
 from notifyd.bench.load import Load
 from notifyd.bench.report import Sample
-from notifyd.text import curve_of, describe_bytes, describe_number, printable
+from notifyd.bench.saturation import BUSY
+from notifyd.text import curve_of, describe_bytes, printable
 
 PROGRESS_S = 1.0
 CURVE = 40
 """Intervals that the curve of the rate shows."""
-
-SATURATED_AT = 0.95
-"""From this share of a core on, the busiest load process sets the figure and not the server."""
 
 _WARNING = " SATURATED: the load generator is the bottleneck; give it more --processes "
 _LOUD = "bold white on red"
@@ -47,12 +45,14 @@ class LinePrinter:
     def __init__(self, load: Load, console: Console, title: str) -> None:
         self._load, self._console, self._title = load, console, title
         self._told: tuple[str, float] | None = None
+        self._errors = 0
 
     def take(self, sample: Sample) -> None:
         """Print an interval where it is time for a line."""
+        self._errors += sample.errors
         if self._told is None or sample.phase != self._told[0] or sample.at_s - self._told[1] >= PROGRESS_S * 0.99:
             self._told = (sample.phase, sample.at_s)
-            line = "  ".join([*filter(None, [self._title]), describe_sample(self._load, sample)])
+            line = "  ".join([*filter(None, [self._title]), describe_sample(self._load, sample, self._errors)])
             self._console.print(Text(line), soft_wrap=True)
 
 
@@ -63,11 +63,14 @@ class LoadBoard:
         self._load, self._title = load, title
         self._rates: deque[float] = deque(maxlen=CURVE)
         self._sample: Sample | None = None
+        self._operations = self._errors = 0
 
     def take(self, sample: Sample) -> None:
         """Note an interval."""
         self._sample = sample
         self._rates.append(sample.rate)
+        self._operations += sample.operations
+        self._errors += sample.errors
 
     def draw(self) -> RenderableType:
         """Draw the board, as it is now."""
@@ -79,10 +82,10 @@ class LoadBoard:
         rows.add_column(overflow="ellipsis", no_wrap=True)
         curve = curve_of(self._rates, CURVE)
         rows.add_row("connections", f"{sample.connections:,}")
-        rows.add_row(self._load.nature.unit, f"{sample.operations:,}")
+        rows.add_row(self._load.nature.unit, f"{self._operations:,}")
         rows.add_row("rate", Text.assemble(f"{describe_rate(sample.rate) + '/s':<12}", (curve, "cyan")))
         rows.add_row("latency, ms", _describe_latency(sample))
-        rows.add_row("errors", Text(f"{sample.errors:,}", "bold red" if sample.errors else ""))
+        rows.add_row("errors", Text(f"{self._errors:,}", "bold red" if self._errors else ""))
         rows.add_row("load CPU", describe_share(sample.load_cpu))
         rows.add_row("server", _describe_server(sample) or "-")
         warning = [Text(_WARNING, _LOUD, no_wrap=True, overflow="ellipsis")] if is_saturated(sample) else []
@@ -96,16 +99,16 @@ class LoadBoard:
         return Text.assemble(what, *(f"   {printable(part)}" for part in rest), no_wrap=True, overflow="ellipsis")
 
 
-def describe_sample(load: Load, sample: Sample) -> str:
-    """Say an interval in one line, without a colour or a bar."""
+def describe_sample(load: Load, sample: Sample, errors: int) -> str:
+    """Say an interval, and how many errors were met so far, in one line without a colour or a bar."""
     parts = [
         f"{sample.at_s:6.1f} s  {printable(sample.phase)}",
         f"{sample.connections:,} connections",
         f"{describe_rate(sample.rate)} {load.nature.unit}/s",
     ]
     if sample.latency is not None:
-        parts.append(f"p50 {describe_number(sample.latency.p50)} ms, p99 {describe_number(sample.latency.p99)} ms")
-    parts.append(f"{sample.errors:,} errors")
+        parts.append(f"p50 {describe_ms(sample.latency.p50)}, p99 {describe_ms(sample.latency.p99)}")
+    parts.append(f"{errors:,} errors")
     parts.append(f"load CPU {describe_share(sample.load_cpu)}{' SATURATED' if is_saturated(sample) else ''}")
     if server := _describe_server(sample):
         parts.append(f"server {server}")
@@ -114,13 +117,13 @@ def describe_sample(load: Load, sample: Sample) -> str:
 
 def is_saturated(sample: Sample) -> bool:
     """Say whether the load generator had all it could do."""
-    return sample.load_cpu >= SATURATED_AT
+    return sample.load_cpu > BUSY
 
 
 def _describe_latency(sample: Sample) -> str:
     if sample.latency is None:
         return "-"
-    return "  ".join(f"{name} {describe_number(getattr(sample.latency, key))}" for name, key in PERCENTILES)
+    return "  ".join(f"{name} {three_figures(getattr(sample.latency, key))}" for name, key in PERCENTILES)
 
 
 def _describe_server(sample: Sample) -> str:

@@ -48,29 +48,18 @@ def _cost_figures(report: LoadReport) -> Iterator[Figure]:
         "server CPU per connection", _divided(cpu, report.connections), lambda share: f"{describe_seconds(share)}/s"
     )
     yield _figure("server memory", memory, describe_bytes)
-    yield _figure("memory per connection", memory_per_connection(report), describe_bytes)
-
-
-def memory_per_connection(report: LoadReport) -> float | None:
-    """Return by how many bytes the server grew for each connection more; None where no growth was seen."""
-    known = [(sample.connections, sample.server_memory_bytes) for sample in report.samples]
-    seen = [(connections, memory) for connections, memory in known if memory is not None]
-    if not seen or report.server_memory_bytes is None:
-        return None
-    fewest, before = min(seen)
-    grown = report.server_memory_bytes - before
-    return _divided(grown, report.connections - fewest) if grown > 0 and report.connections > fewest else None
+    yield _figure("memory per connection", report.connection_memory_bytes, describe_bytes)
 
 
 def describe_ms(duration_ms: float) -> str:
     """Say milliseconds in about three figures, such as `0.043 ms`, `4.21 ms` or `1,250 ms`."""
-    return f"{_three_figures(duration_ms)} ms"
+    return f"{three_figures(duration_ms)} ms"
 
 
 def describe_seconds(duration_s: float) -> str:
     """Say a short time in the unit that suits it, such as `2.10 µs` or `3.40 ms`."""
     size, unit = next(((size, unit) for size, unit in ((1.0, "s"), (1e-3, "ms")) if duration_s >= size), (1e-6, "µs"))
-    return f"{_three_figures(duration_s / size)} {unit}"
+    return f"{three_figures(duration_s / size)} {unit}"
 
 
 def describe_rate(rate: float) -> str:
@@ -85,7 +74,13 @@ def describe_share(share: float) -> str:
 
 def describe_ratio(ratio: float | None) -> str:
     """Say a ratio, such as `x 1.42`; nothing where there is none."""
-    return "" if ratio is None else f"x {_three_figures(ratio)}"
+    return "" if ratio is None else f"x {three_figures(ratio)}"
+
+
+def three_figures(number: float) -> str:
+    """Write a number of at least 0 in about three figures, without a unit."""
+    places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 2)) if number >= least * 0.9995), 3)
+    return f"{number:,.{places}f}"
 
 
 def _figure(name: str, value: float | None, describe: Callable[[float], str]) -> Figure:
@@ -102,8 +97,3 @@ def _divided(amount: float | None, count: float) -> float | None:
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
-
-
-def _three_figures(number: float) -> str:
-    places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 2)) if number >= least * 0.9995), 3)
-    return f"{number:,.{places}f}"

@@ -8,6 +8,7 @@ from notifyd.bench.figures import NONE, Figure, describe_ratio, figures_of
 from notifyd.bench.plots import Plotted, draw_plots
 from notifyd.bench.report import Comparison, LoadReport
 from notifyd.bench.text import describe_saturation, describe_start
+from notifyd.bench.tuning import tuning_of
 from notifyd.text import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -30,7 +31,7 @@ h1{font-size:1.4rem;margin:0 0 .25rem}h2{font-size:1.05rem;margin:1.75rem 0 .5re
 .cards div,.plots figure,.table,pre{background:var(--card);border:1px solid var(--line);border-radius:8px}
 .cards div{padding:.6rem .8rem}.cards b{display:block;font-size:1.25rem;font-weight:600}
 .plots figure{margin:0;padding:.25rem}.plots svg{display:block;width:100%;height:auto}
-.table{overflow-x:auto;padding:.25rem .8rem;max-width:48rem}
+.table+.table{margin-top:.75rem}.table{overflow-x:auto;padding:.25rem .8rem;max-width:48rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top;overflow-wrap:break-word}
 th{color:var(--faint);font-weight:500}tr+tr>*{border-top:1px solid var(--line)}
@@ -104,7 +105,10 @@ def _last_figures(shown: Sequence[Plotted]) -> tuple[list[Figure], list[str]]:
 def _tuning(found: LoadReport | Comparison) -> Iterable[str]:
     if isinstance(found, Comparison):
         yield "<h2>Tuning</h2>"
-        yield from _table((), found.tuning.items(), look="facts")
+        for key, value in found.tuning.items():
+            known = tuning_of(key)
+            more = [] if known is None else [("instead of", known.default), ("why", known.why), ("costs", known.costs)]
+            yield from _table((), [(key, value), *more], look="facts")
 
 
 def _figures(shown: Sequence[Plotted]) -> Iterable[str]:

@@ -28,6 +28,7 @@ class HeardMessage(msgspec.Struct):
     id: int = 0
     code: int = 0
     reason: str = ""
+    retry_after: float = 0.0
     session: str = ""
     resumed: bool = False
     epoch: str = ""

@@ -91,14 +91,15 @@ def draw_plot(
     frame = _Frame(title, series, x, y, width=width, height=height)
     told = description or _describe(series, x, y)
     key = f"p{crc32(repr((title, told, series, width, height)).encode()):08x}"
-    shape = f'viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key}t {key}d"'
+    size = f'width="{width}" height="{height}"'
+    shape = f'{size} viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key}t {key}d"'
     heading = _safe(_cut(title, width - 2 * _MARGIN, _TITLE_FONT))
     pieces = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" {shape}>',
         f'<title id="{key}t">{_safe(title)}</title>',
         f'<desc id="{key}d">{_safe(told)}</desc>',
         f"<style>{_STYLE}</style>",
-        f'<rect class="ground" width="{width}" height="{height}" rx="6"/>',
+        f'<rect class="ground" {size} rx="6"/>',
         f'<text class="title" x="{_MARGIN}" y="{_MARGIN + _TITLE_FONT}">{heading}</text>',
         *frame.draw_axes(),
         *(piece for place, one in enumerate(series) for piece in frame.draw_series(place, one, marked=marked)),

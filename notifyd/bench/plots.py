@@ -50,8 +50,7 @@ def draw_plots(shown: Sequence[Plotted]) -> list[str]:
         draw_over_time("Memory of the server", Axis("MB"), _lines(shown, {"": _memory_mb})),
     ]
     if any(one.report.errors for one in shown):
-        errors = _lines(shown, {"": lambda sample: sample.errors})
-        plots.append(draw_over_time("Errors", Axis("errors so far"), errors))
+        plots.append(draw_over_time("Errors", Axis("errors an interval"), _lines(shown, {"": _errors}, sum)))
     return plots
 
 
@@ -108,7 +107,7 @@ def _draw_shares(shown: Sequence[Plotted]) -> list[Line]:
         points: Points = [(end, 100 * count / total) for end, count in bins]
         if bins:
             ratio = bins[1][0] / bins[0][0] if len(bins) > 1 else 1.25
-            points = [(bins[0][0] / ratio, 0.0), *points]
+            points = [(bins[0][0] / ratio, 0.0), *points, (bins[-1][0], 0.0)]
         series.append(Line(one.name, points, colour=one.colour, dashed=one.dashed, stepped=True))
     return series
 
@@ -138,6 +137,10 @@ def _server_cpu(sample: Sample) -> float | None:
 
 def _load_cpu(sample: Sample) -> float:
     return sample.load_cpu * 100
+
+
+def _errors(sample: Sample) -> float:
+    return sample.errors
 
 
 def _memory_mb(sample: Sample) -> float | None:

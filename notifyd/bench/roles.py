@@ -61,7 +61,7 @@ class CountingLink(LoadLink):
 class PublishingLink(LoadLink):
     """Publishes on topics in turn, and waits for the replies; `quota` is how many times at most, where there is one."""
 
-    __slots__ = ("_next_id", "_turn", "quota", "topics", "waiting", "work")
+    __slots__ = ("_next_id", "_turn", "quota", "rests_until_ns", "topics", "waiting", "work")
 
     def __init__(self, work: "PublishLoad", number: int, topics: list[int]) -> None:
         super().__init__(work.worker, number, None)
@@ -70,13 +70,16 @@ class PublishingLink(LoadLink):
         self.waiting: dict[int, tuple[int, int]] = {}
         """By the ids of requests that are not answered: when they were due, and their topics."""
         self.quota: int | None = None
+        self.rests_until_ns = 0
+        """A server that limits the rate says when it takes more."""
         self._turn = 0
         self._next_id = FIRST_ID
 
     @property
     def has_room(self) -> bool:
         """Whether another request may be under way."""
-        return self.is_open and len(self.waiting) < self.work.in_flight and self.quota != 0
+        is_free = self.is_open and not self.rests_until_ns
+        return is_free and len(self.waiting) < self.work.in_flight and self.quota != 0
 
     def publish(self, due_ns: int) -> None:
         """Publish once; `due_ns` is what the latency counts from."""
@@ -115,6 +118,8 @@ class PublishingLink(LoadLink):
             self.work.published(*asked)
         else:
             self.worker.errors[f"{heard.code} {heard.reason}"] += 1
+            if heard.retry_after:
+                self.work.rest(self, now() + int(heard.retry_after * 1e9))
 
 
 class BeatingLink(LoadLink):

@@ -29,6 +29,7 @@ class PublishLoad(Sending):
         super().__init__(worker)
         self.publishers: Sequence[PublishingLink] = [link for link in self.links if isinstance(link, PublishingLink)]
         self._turn = 0
+        self._resting: list[PublishingLink] = []
 
     def make_link(self, number: int) -> LoadLink:
         """Make one of the links."""
@@ -55,6 +56,31 @@ class PublishLoad(Sending):
         self.set_schedule(self.plan.load.rate, len(self.publishers), self.all_publishers, now_ns)
         if self.schedule is None:
             self.fill_all(now_ns)
+
+    def rest(self, publisher: PublishingLink, until_ns: int) -> None:
+        """Have a publisher send nothing until then."""
+        if not publisher.rests_until_ns:
+            self._resting.append(publisher)
+        publisher.rests_until_ns = max(until_ns, publisher.rests_until_ns)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When something is due, or a publisher has rested."""
+        due = [publisher.rests_until_ns for publisher in self._resting]
+        if (next_ns := super().next_ns) is not None:
+            due.append(next_ns)
+        return min(due, default=None)
+
+    def advance(self, now_ns: int) -> None:
+        """Do what is due, and wake those who have rested."""
+        for publisher in [resting for resting in self._resting if resting.rests_until_ns <= now_ns]:
+            self._resting.remove(publisher)
+            publisher.rests_until_ns = 0
+            if self.schedule is not None:
+                self.schedule.is_held = False
+            elif self.is_loading:
+                self.worker.attempt(publisher, publisher.fill, now_ns)
+        super().advance(now_ns)
 
     def fill_all(self, now_ns: int) -> None:
         """Have all publish what they may."""

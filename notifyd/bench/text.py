@@ -14,7 +14,8 @@ from rich.text import Text
 
 from notifyd.bench.figures import describe_rate, describe_ratio, figures_of
 from notifyd.bench.report import Comparison, LoadReport
-from notifyd.bench.scale import log_bins, tick_label
+from notifyd.bench.scale import log_bins
+from notifyd.bench.tuning import tuning_of
 from notifyd.text import printable
 
 MOST_BINS = 16
@@ -42,9 +43,7 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
     """Draw both reports beside each other, then the plots of one and of the other."""
     before, after = comparison.before, comparison.after
     both = (("before", before), ("after", after))
-    tuned = _table("tuned setting", "value", first_only=True)
-    for key, value in comparison.tuning.items():
-        _add_row(tuned, key, value)
+    tuned = Group(*(Text(line, overflow="fold") for line in describe_tuning(comparison)))
     table = _table("", "before", "after", "ratio")
     for old, new in zip(figures_of(before), figures_of(after), strict=True):
         _add_row(table, old.name, old.text, new.text, describe_ratio(new.ratio_to(old)))
@@ -57,8 +56,18 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
 def describe_saturation(report: LoadReport) -> str:
     """Say in a sentence whose limit the figures show."""
     if report.saturated is None:
-        return "The load generator was not saturated: the figures are the server's."
+        return "The load generator was not saturated: it did not set these figures."
     return f"SATURATED: {printable(report.saturated)}. The server may be faster than these figures."
+
+
+def describe_tuning(comparison: Comparison) -> list[str]:
+    """Say what was set, from what to what, why it helps and what it costs."""
+    lines = []
+    for key, value in comparison.tuning.items():
+        lines.append(f"tuned: {printable(key)} = {printable(value)}")
+        if (known := tuning_of(key)) is not None:
+            lines += [f"  instead of {known.default}", f"  why: {known.why}", f"  costs: {known.costs}"]
+    return lines
 
 
 def describe_start(report: LoadReport) -> str:
@@ -121,7 +130,7 @@ class _Distribution:
         for place, (end, count) in enumerate(bins):
             length = max(count, most * _SHORTEST_BAR) if count else 0
             table.add_row(
-                f"  {tick_label(end)}",
+                f"  {end:,.6g}",
                 Bar(most, 0, length),
                 _percent(count / total) if count else "",
                 marks.get(place, ""),
@@ -190,11 +199,11 @@ def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
-def _table(*columns: str, first_only: bool = False) -> Table:
+def _table(*columns: str) -> Table:
     has_heads = any(columns)
     table = Table(box=SIMPLE_HEAD if has_heads else None, show_header=has_heads, show_edge=False, pad_edge=False)
     for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place and not first_only else "left", overflow="fold")
+        table.add_column(name, justify="right" if place else "left", overflow="fold")
     return table
 
 

@@ -3,8 +3,9 @@
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import trio
 import typer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from notifyd.bench.report import LoadReport, Sample
+    from notifyd.bench.report import Comparison, LoadReport, Sample
 
 REACH_S = 10.0
 """How long a node has to let a first client in."""
@@ -57,6 +58,10 @@ BrokerOption = Annotated[str | None, typer.Option(metavar="URL", help="Of its ow
 MetricsUrlOption = Annotated[
     str | None, typer.Option("--http", metavar="URL", help="Where the node of --url answers /metrics: CPU and memory.")
 ]
+ProfileOption = Annotated[
+    Literal["tuning"] | None,
+    typer.Option(help="Run it on nodes of its own, as they come and tuned for it, in turns."),
+]
 HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots.")]
 
 
@@ -81,6 +86,7 @@ def bench(
     settings: SettingsOption = None,
     broker: BrokerOption = None,
     http: MetricsUrlOption = None,
+    profile: ProfileOption = None,
     html: HtmlOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -112,7 +118,7 @@ def bench(
         settings=read_assignments(settings or []),
     )
     check_options(load, html)
-    report = trio.run(run_and_print, load, as_json)
+    report = trio.run(run_and_print, load, as_json, profile is not None)
     if html is not None:
         write_page(html, report)
 
@@ -139,7 +145,7 @@ def check_options(load: Load, html: Path | None) -> None:
         raise typer.BadParameter(f"there is no directory {html.parent}", param_hint="--html")
 
 
-async def run_and_print(load: Load, as_json: bool) -> "LoadReport":
+async def run_and_print(load: Load, as_json: bool, is_tuning: bool) -> "LoadReport | Comparison":
     """Run a load with its progress on stderr, and print what it found; SIGINT and SIGTERM end it early.
 
     Raises NotifydError.
@@ -147,14 +153,20 @@ async def run_and_print(load: Load, as_json: bool) -> "LoadReport":
     from rich.console import Console
 
     from notifyd.bench.running import run_load
+    from notifyd.bench.tuning import compare_tuning
 
     interrupted = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_interrupt, signals, interrupted, nursery.cancel_scope)
             await reach(load)
-            with _progress(load, Console(stderr=True, highlight=False), as_json) as on_sample:
-                report = await run_load(load, on_sample=on_sample, interrupted=interrupted)
+            progress = partial(_progress, load, Console(stderr=True, highlight=False), as_json)
+            report: LoadReport | Comparison
+            if is_tuning:
+                report = await compare_tuning(load, progress, interrupted=interrupted)
+            else:
+                with progress() as on_sample:
+                    report = await run_load(load, on_sample=on_sample, interrupted=interrupted)
             nursery.cancel_scope.cancel()
     print_report(report, as_json)
     return report
@@ -169,7 +181,9 @@ async def _interrupt(signals: AsyncIterator[int], interrupted: trio.Event, scope
     raise KeyboardInterrupt
 
 
-def _progress(load: Load, console: "Console", as_json: bool) -> "AbstractContextManager[Callable[[Sample], None]]":
+def _progress(
+    load: Load, console: "Console", as_json: bool, title: str = ""
+) -> "AbstractContextManager[Callable[[Sample], None]]":
     """Show the progress; with --json only to somebody who looks."""
     from contextlib import nullcontext
 
@@ -177,7 +191,7 @@ def _progress(load: Load, console: "Console", as_json: bool) -> "AbstractContext
 
     if as_json and not console.is_terminal:
         return nullcontext(_ignore)
-    return showing_progress(load, console)
+    return showing_progress(load, console, title)
 
 
 def _ignore(_sample: "Sample") -> None:
@@ -204,20 +218,22 @@ async def reach(load: Load) -> None:
     raise NotifydError(f"notifyd bench: no answer from {load.url} within {REACH_S:g} s")
 
 
-def print_report(report: "LoadReport", as_json: bool) -> None:
+def print_report(report: "LoadReport | Comparison", as_json: bool) -> None:
     """Print what was found."""
     import msgspec
     from rich.console import Console
 
-    from notifyd.bench.text import draw_report
+    from notifyd.bench.report import LoadReport
+    from notifyd.bench.text import draw_comparison, draw_report
 
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
-        Console(highlight=False).print(draw_report(report))
+        drawn = draw_report(report) if isinstance(report, LoadReport) else draw_comparison(report)
+        Console(highlight=False).print(drawn)
 
 
-def write_page(path: Path, report: "LoadReport") -> None:
+def write_page(path: Path, report: "LoadReport | Comparison") -> None:
     """Write the report with plots. Raises NotifydError."""
     from notifyd.bench.html import render_page
     from notifyd.errors import NotifydError

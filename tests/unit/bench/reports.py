@@ -14,7 +14,7 @@ def sample_at(number: int, rate: float = 5965.0) -> Sample:
         at_s=number / 4,
         phase="measure" if is_ready else "connect",
         connections=1000 if is_ready else number * 200,
-        operations=max(0, number - 4) * 1491,
+        operations=1491 if is_ready else 0,
         rate=rate * (0.8 + 0.05 * (number % 5)) if is_ready else 0.0,
         latency=LATENCY if is_ready else None,
         errors=0,
@@ -44,6 +44,7 @@ REPORT = LoadReport(
     server_cpu=0.83,
     server_memory_bytes=69_000_000,
     samples=[sample_at(number) for number in range(1, 45)],
+    connection_memory_bytes=17_000,
 )
 
 EMPTY = LoadReport(
@@ -108,5 +109,6 @@ REPORTS = st.builds(
     server_cpu=st.none() | st.floats(0, 64),
     server_memory_bytes=st.none() | _counts,
     samples=st.lists(_samples, max_size=12),
+    connection_memory_bytes=st.none() | _counts,
 )
 """Any report, with texts of strangers in it."""

@@ -42,7 +42,7 @@ def test_the_board_shows_the_load_as_it_is_now() -> None:
         "connections  1,000",
         "deliveries   8,946",
         "rate         4,772/s     ▁▁▁▁▇▇▇██▇",
-        "latency, ms  mean 1.6  p50 1.2  p90 2.9  p99 6.4  p99.9 18.2  max 41.7",
+        "latency, ms  mean 1.62  p50 1.21  p90 2.90  p99 6.40  p99.9 18.2  max 41.7",
         "errors       0",
         "load CPU     42 %",
         "server       CPU 80 %, 69 MB",
@@ -67,7 +67,7 @@ def test_elsewhere_there_is_a_line_a_second_and_one_for_each_phase() -> None:
     lines = told(*REPORT.samples[:13], title="before").splitlines()
     assert [line.split()[1] for line in lines] == ["0.2", "1.2", "2.2", "3.2"]
     assert lines[1] == (
-        "before     1.2 s  measure  1,000 connections  4,772 deliveries/s  p50 1.2 ms, p99 6.4 ms  0 errors  "
+        "before     1.2 s  measure  1,000 connections  4,772 deliveries/s  p50 1.21 ms, p99 6.40 ms  0 errors  "
         "load CPU 42 %  server CPU 80 %, 69 MB"
     )
     assert "load CPU 99 % SATURATED" in told(msgspec.structs.replace(sample_at(9), load_cpu=0.99))

@@ -71,7 +71,7 @@ def test_it_shows_figures_plots_and_how_to_run_it_again() -> None:
     for text in ("5,964/s", "1.21 ms", "17 kB", "139 µs", "notifyd bench fanout", "payload_bytes"):
         assert text in page.texts, text
     assert page.tags.count("svg") == 7
-    assert "The load generator was not saturated: the figures are the server's." in page.texts
+    assert "The load generator was not saturated: it did not set these figures." in page.texts
 
 
 def test_errors_and_saturation_are_told() -> None:

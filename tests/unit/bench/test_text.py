@@ -47,9 +47,15 @@ def test_saturation_and_errors_are_told() -> None:
 
 def test_a_comparison() -> None:
     after = msgspec.structs.replace(REPORT, rate=REPORT.rate * 1.5, errors={"refused": 2})
-    text = text_of(draw_comparison(Comparison(REPORT, after, {"log.level": '"warning"'})))
-    for line in ('log.level       "warning"', "latency, before: share", "latency, after: share", "before: The load"):
-        assert line in text
+    text = text_of(draw_comparison(Comparison(REPORT, after, {"limits.messages": "x", "log.level": "'warning'"})))
+    for told in (
+        "tuned: log.level = 'warning'",
+        "tuned: limits.messages = x\n  instead of { rate = 100, burst = 200 }\n  why: one publisher may",
+        "latency, before: share",
+        "latency, after: share",
+        "before: The load",
+    ):
+        assert told in text
     (rate,) = [line.split() for line in text.splitlines() if line.startswith("rate  ")]
     assert rate == ["rate", "5,964/s", "8,946/s", "x", "1.50"]
     (errors,) = [line.split() for line in text.splitlines() if line.startswith("refused")]
@@ -168,7 +174,7 @@ server CPU per connection  830 µs/s
 server memory                 69 MB
 memory per connection         17 kB
 
-The load generator was not saturated: the figures are the server's.
+The load generator was not saturated: it did not set these figures.
 
 latency: share of the deliveries that took up to so many ms
   0.63 ██▍                                                       2.0 %
