@@ -1,6 +1,6 @@
 """Whether a figure is the server's, or that of a load which could not do more."""
 
-BUSY_SHARE = 0.9
+BUSY = 0.9
 """A load process that uses more of a core cannot be relied on to send or to read in time."""
 
 LATE_SHARE = 0.01
@@ -19,7 +19,7 @@ def why_saturated(load_cpu: float, sent: int, late: int, exhausted: str | None) 
             "ports": "give fewer connections, or other addresses to connect to",
         }
         return f"a load process ran out of {exhausted}: {remedy.get(exhausted, 'give it more')}"
-    if load_cpu > BUSY_SHARE:
+    if load_cpu > BUSY:
         return f"the busiest load process used {load_cpu:.0%} of a core: give it more --processes"
     if late > sent * LATE_SHARE:
         return f"{late / sent:.1%} of what was due was sent more than 10 ms late: give it more --processes"
