@@ -9,12 +9,13 @@ were cut, so that each message is as likely as any other; it grows with the rate
 
 import random
 import time
+from typing import TypeAlias
 
-from notifyd.bench.histogram import Histogram
+from notifyd.bench.histogram import LatencyHistogram
 from notifyd.bench.payload import MARK, STAMP_BYTES
 from protocol.codec import HEADER_BYTES, MAGIC, FrameType
 
-READ_BYTES = 512 * 1024
+SPACE_BYTES = 256 * 1024
 CARRY_BYTES = 320
 """Holds a cut message's mark, and the last words of a server: a Close frame, or the `error` push of a device link."""
 
@@ -32,6 +33,10 @@ _PING = MAGIC + bytes((FrameType.PING,))
 _FIRST_PING = CARRY_BYTES - HEADER_BYTES + 1
 
 
+Arrival: TypeAlias = tuple[int, int | None, bytes]
+"""How many messages arrived, the time stamp of the last PING among them, and the link's next carry."""
+
+
 class Arrivals:
     """The buffer, how many messages were found in it, and the latencies of some.
 
@@ -42,8 +47,8 @@ class Arrivals:
         self.count = 0
         self.is_timing = True
         """Whether what arrives is as old as its latency: messages of the past are not."""
-        self.histogram = Histogram()
-        self._buffer = bytearray(CARRY_BYTES + READ_BYTES)
+        self.histogram = LatencyHistogram()
+        self._buffer = bytearray(CARRY_BYTES + SPACE_BYTES)
         self._view = memoryview(self._buffer)
         self.space = self._view[CARRY_BYTES:]
         self._random = random.Random(seed)
@@ -51,26 +56,19 @@ class Arrivals:
         self._until_timed = 0
         self._timed = 0
 
-    def take(self, carry: bytes, size: int) -> int:
-        """Count the messages that `size` new bytes in `space` complete; return how many."""
+    def take(self, carry: bytes, size: int) -> Arrival:
+        """Count the messages that `size` new bytes in `space` complete, behind the link's carry."""
         buffer = self._buffer
         buffer[:CARRY_BYTES] = carry
-        end = CARRY_BYTES + size - STAMP_BYTES
-        found = buffer.count(MARK, _FIRST_MARK, end)
+        end = CARRY_BYTES + size
+        found = buffer.count(MARK, _FIRST_MARK, end - STAMP_BYTES)
         self.count += found
         self._until_timed -= found
         if self._until_timed < 0 and self.is_timing:
-            self._time(found, end)
-        return found
-
-    def carry(self, size: int) -> bytes:
-        """Return what a link keeps until it receives more, of `size` bytes that were taken."""
-        return bytes(self._view[size : size + CARRY_BYTES])
-
-    def ping(self, size: int) -> int | None:
-        """Return the time stamp of the last PING that the bytes which were taken complete."""
-        place = self._buffer.rfind(_PING, _FIRST_PING, CARRY_BYTES + size - HEADER_BYTES + len(_PING))
-        return None if place < 0 else int.from_bytes(self._view[place + 5 : place + 13], "big")
+            self._time(found, end - STAMP_BYTES)
+        place = buffer.rfind(_PING, _FIRST_PING, end - HEADER_BYTES + len(_PING))
+        ping = None if place < 0 else int.from_bytes(buffer[place + len(_PING) : place + len(_PING) + 8], "big")
+        return found, ping, bytes(self._view[size : size + CARRY_BYTES])
 
     def adapt(self, interval_s: float) -> None:
         """Time more of the messages or fewer, by how many were timed since the last call, `interval_s` ago."""

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from notifyd.bench.orders import Command, Order, Plan, Snapshot
+from notifyd.bench.orders import Cue, LoadPlan, LoadSnapshot, LoadStep
 from notifyd.errors import NotifydError
 
-COMMAND = (sys.executable, "-m", "notifyd.bench.worker")
+_COMMAND = (sys.executable, "-m", "notifyd.bench.worker")
 
 _LEAD_NS = 20_000_000
-"""An order is given this long before its moment, so that all processes have read it by then."""
+"""A step is told this long before its moment, so that all processes have read it by then."""
 
 _END_S = 2.0
 """What a process gets to end by itself, when its stdin ends, before it is killed."""
@@ -25,24 +25,24 @@ class Crew:
     """The processes, and what each told last (`snapshots`; None until it has)."""
 
     def __init__(self, processes: Sequence[trio.Process]) -> None:
-        self.snapshots: list[Snapshot | None] = [None] * len(processes)
+        self.snapshots: list[LoadSnapshot | None] = [None] * len(processes)
         self._processes = processes
         self._done_ns: list[int | None] = [None] * len(processes)
-        self._order: Order | None = None
+        self._step: LoadStep | None = None
         self._told = trio.Event()
 
-    async def order(self, order: Order) -> int:
-        """Have all processes begin something at the same moment; return that, in nanoseconds."""
-        if order is not Order.MEASURE:
-            self._order = order
+    async def begin(self, step: LoadStep) -> int:
+        """Have all processes begin a step at the same moment; return that, in nanoseconds."""
+        if step is not LoadStep.MEASURE:
+            self._step = step
             self._done_ns = [None] * len(self._processes)
-        command = Command(order, time.monotonic_ns() + _LEAD_NS)
+        command = Cue(step, time.monotonic_ns() + _LEAD_NS)
         for process in self._processes:
             await write_line(process, command)
         return command.at_ns
 
     async def wait_done(self) -> int:
-        """Wait until all have done what was ordered last; return when the last one had, in nanoseconds."""
+        """Wait until all have reached the goal of the last step; return when the last one had, in nanoseconds."""
         while None in self._done_ns:
             await self.wait_told()
         return max(done_ns for done_ns in self._done_ns if done_ns is not None)
@@ -51,17 +51,17 @@ class Crew:
         """Wait until a process tells something."""
         await self._told.wait()
 
-    def take(self, number: int, snapshot: Snapshot) -> None:
+    def take(self, number: int, snapshot: LoadSnapshot) -> None:
         """Note what a process told."""
         self.snapshots[number] = snapshot
-        if snapshot.is_done and snapshot.order is self._order and self._done_ns[number] is None:
+        if snapshot.is_done and snapshot.step is self._step and self._done_ns[number] is None:
             self._done_ns[number] = snapshot.at_ns
         told, self._told = self._told, trio.Event()
         told.set()
 
 
 @asynccontextmanager
-async def open_crew(plans: Sequence[Plan], on_told: Callable[[Crew], None]) -> AsyncIterator[Crew]:
+async def open_crew(plans: Sequence[LoadPlan], on_told: Callable[[Crew], None]) -> AsyncIterator[Crew]:
     """Start a process for each plan; `on_told` hears of every snapshot. They end with the block, cancelled or not.
 
     Raises NotifydError when a process ends by itself.
@@ -86,7 +86,7 @@ async def open_crew(plans: Sequence[Plan], on_told: Callable[[Crew], None]) -> A
 async def _start() -> trio.Process:
     # A session of its own: Ctrl-C in a terminal is for the parent, which still wants to hear what was measured.
     return await trio.lowlevel.open_process(
-        list(COMMAND), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        list(_COMMAND), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
 
 
@@ -106,7 +106,7 @@ async def _end(process: trio.Process) -> None:
 
 async def _listen(crew: Crew, number: int, process: trio.Process, on_told: Callable[[Crew], None]) -> None:
     assert process.stdout is not None
-    decode = msgspec.json.Decoder(Snapshot).decode
+    decode = msgspec.json.Decoder(LoadSnapshot).decode
     unread = b""
     async for data in process.stdout:
         *lines, unread = (unread + data).split(b"\n")

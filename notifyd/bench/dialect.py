@@ -4,12 +4,12 @@ A client's WebSocket frames are masked (RFC 6455 section 5.3); a key of zeros is
 are.
 """
 
-from notifyd.bench.load import EncodingName, Transport
+from notifyd.bench.load import EncodingName, TransportName
 from protocol.codec import FrameType, encode_heartbeat
 from protocol.framing import Form, Opcode, to_wire, websocket_frame
 from protocol.messages import Request, encode
 
-_FORMS: dict[tuple[Transport, EncodingName], Form] = {
+_FORMS: dict[tuple[TransportName, EncodingName], Form] = {
     ("websocket", "json"): Form.WEBSOCKET_JSON,
     ("websocket", "msgpack"): Form.WEBSOCKET_MSGPACK,
     ("device", "json"): Form.DEVICE_JSON,
@@ -20,7 +20,7 @@ _FORMS: dict[tuple[Transport, EncodingName], Form] = {
 class Dialect:
     """A transport and an encoding, spoken by a client."""
 
-    def __init__(self, transport: Transport, encoding: EncodingName) -> None:
+    def __init__(self, transport: TransportName, encoding: EncodingName) -> None:
         self.form = _FORMS[transport, encoding]
         self._subprotocol = f"notifyd.v1.{encoding}"
 

@@ -14,7 +14,7 @@ _SUB_BUCKETS = 1 << _SUB_BITS
 _NS_PER_MS = 1e6
 
 
-class Histogram(msgspec.Struct):
+class LatencyHistogram(msgspec.Struct):
     """How often each latency was met: `counts` by bucket, the sum and the highest in nanoseconds."""
 
     counts: dict[int, int] = msgspec.field(default_factory=dict)
@@ -31,7 +31,7 @@ class Histogram(msgspec.Struct):
         self.sum_ns += value_ns * weight
         self.max_ns = max(self.max_ns, value_ns)
 
-    def merge(self, other: "Histogram") -> None:
+    def merge(self, other: "LatencyHistogram") -> None:
         """Add what another one counted."""
         for bucket, count in other.counts.items():
             self.counts[bucket] = self.counts.get(bucket, 0) + count
@@ -39,13 +39,13 @@ class Histogram(msgspec.Struct):
         self.sum_ns += other.sum_ns
         self.max_ns = max(self.max_ns, other.max_ns)
 
-    def since(self, earlier: "Histogram") -> "Histogram":
+    def since(self, earlier: "LatencyHistogram") -> "LatencyHistogram":
         """Return what came after `earlier`, an older state of this one; its highest is as good as its bucket."""
         counts = {
             bucket: more for bucket, count in self.counts.items() if (more := count - earlier.counts.get(bucket, 0)) > 0
         }
         highest_ns = min(self.max_ns, top_of(max(counts))) if counts else 0
-        return Histogram(counts, self.total - earlier.total, self.sum_ns - earlier.sum_ns, highest_ns)
+        return LatencyHistogram(counts, self.total - earlier.total, self.sum_ns - earlier.sum_ns, highest_ns)
 
     def percentiles(self) -> Percentiles | None:
         """Return them in milliseconds, each the top of the bucket that its rank is in; None of nothing."""

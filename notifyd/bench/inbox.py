@@ -21,13 +21,14 @@ class LinkEnded(Exception):
     """A connection came to its end: the text is the kind of error that it is counted as."""
 
 
-class Heard(msgspec.Struct):
+class HeardMessage(msgspec.Struct):
     """What a load wants to know of a server's message, whichever it is."""
 
     op: str
     id: int = 0
     code: int = 0
     reason: str = ""
+    retry_after: float = 0.0
     session: str = ""
     resumed: bool = False
     epoch: str = ""
@@ -36,13 +37,13 @@ class Heard(msgspec.Struct):
     topics: dict[str, Restored] | None = None
 
 
-_DECODERS: dict[Encoding, Callable[[Any], Heard]] = {
-    Encoding.JSON: msgspec.json.Decoder(Heard).decode,
-    Encoding.MSGPACK: msgspec.msgpack.Decoder(Heard).decode,
+_DECODERS: dict[Encoding, Callable[[Any], HeardMessage]] = {
+    Encoding.JSON: msgspec.json.Decoder(HeardMessage).decode,
+    Encoding.MSGPACK: msgspec.msgpack.Decoder(HeardMessage).decode,
 }
 
 
-def read_heard(frame: Frame) -> Heard:
+def read_heard(frame: Frame) -> HeardMessage:
     """Read a server's message. Raises LinkEnded for what is none."""
     try:
         return _DECODERS[Encoding.JSON if frame.type is FrameType.JSON else Encoding.MSGPACK](frame.payload)

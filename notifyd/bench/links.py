@@ -12,13 +12,13 @@ import time
 from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING
 
-from notifyd.bench.inbox import Heard, Inbox, LinkEnded, read_heard
+from notifyd.bench.inbox import HeardMessage, Inbox, LinkEnded, read_heard
 from protocol.codec import Frame, FrameType
 from protocol.messages import ClientInfo, Connect, Subscribe
 from protocol.position import Position
 
 if TYPE_CHECKING:
-    from notifyd.bench.worker import Worker
+    from notifyd.bench.worker import LoadWorker
 
 _CONNECT_ID, _SUBSCRIBE_ID = 1, 2
 _CLIENT = ClientInfo(name="notifyd bench")
@@ -35,7 +35,7 @@ WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _EXHAUSTED = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors", errno.EADDRNOTAVAIL: "ports"}
 
 
-class Link:
+class LoadLink:
     """A client that connects and subscribes to `topic`, where it has one; what then comes is for its kind."""
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Link:
         "worker",
     )
 
-    def __init__(self, worker: "Worker", number: int, topic: str | None) -> None:
+    def __init__(self, worker: "LoadWorker", number: int, topic: str | None) -> None:
         self.worker = worker
         self.number = number
         self.topic = topic
@@ -155,7 +155,7 @@ class Link:
         self.worker.watch(self, self.ready, EPOLLIN)
         self.send(request)
 
-    def _heard_while_opening(self, heard: Heard) -> None:
+    def _heard_while_opening(self, heard: HeardMessage) -> None:
         if heard.op == "error":
             raise LinkEnded(f"{heard.code} {heard.reason}")
         if heard.op == "connected":
@@ -181,7 +181,7 @@ class Link:
     def opened(self) -> None:
         """Do what this kind of link does once it is open. Frames that have come already are read afterwards."""
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: HeardMessage) -> None:
         """Take a message."""
 
     def answered(self, stamp: int) -> None:

@@ -43,7 +43,7 @@ NATURES = {
 SUBSCRIBERS_A_TOPIC = 5
 """With many topics, where their number is not given."""
 
-Transport = Literal["websocket", "device"]
+TransportName = Literal["websocket", "device"]
 EncodingName = Literal["json", "msgpack"]
 
 
@@ -57,7 +57,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     scenario: Scenario
     url: str | None = None
-    transport: Transport = "websocket"
+    transport: TransportName = "websocket"
     token: str | None = None
     encoding: EncodingName = "json"
     processes: int | None = None

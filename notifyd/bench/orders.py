@@ -1,23 +1,23 @@
 """What a load process and its parent say to each other: JSON lines over its stdin and stdout.
 
-The parent writes a Plan, then Commands. The process writes a Snapshot every TICK_S, and one whenever it has begun what
-it was told or has reached its goal. Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share.
+The parent writes a LoadPlan, then Cues. The process writes a LoadSnapshot every TICK_S, and one whenever it has begun
+a step or has reached its goal. Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from enum import StrEnum
 
 import msgspec
 
-from notifyd.bench.histogram import Histogram
-from notifyd.bench.load import Load, Scenario, Transport
+from notifyd.bench.histogram import LatencyHistogram
+from notifyd.bench.load import Load, Scenario, TransportName
 
 TICK_S = 0.25
 
 
-class Target(msgspec.Struct, frozen=True):
+class LoadTarget(msgspec.Struct, frozen=True):
     """Where the clients connect to, all names resolved."""
 
-    transport: Transport
+    transport: TransportName
     host: str
     ip: str
     port: int
@@ -26,14 +26,14 @@ class Target(msgspec.Struct, frozen=True):
     path: str
 
 
-class Plan(msgspec.Struct, frozen=True):
+class LoadPlan(msgspec.Struct, frozen=True):
     """One process's part of a load: of all links and publishers those whose number leaves `number` when divided.
 
     `run` is part of every topic's name: no two loads meet.
     """
 
     load: Load
-    target: Target
+    target: LoadTarget
     run: str
     number: int
     processes: int
@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
         return nature.connections // nature.topics + (topic < nature.connections % nature.topics)
 
 
-class Order(StrEnum):
+class LoadStep(StrEnum):
     """What a process is to do."""
 
     CONNECT = "connect"
@@ -73,14 +73,14 @@ class Order(StrEnum):
     """Open the links again, each from its position; done when each has what it missed."""
 
 
-class Command(msgspec.Struct, frozen=True):
-    """An order, for a moment: all processes begin together."""
+class Cue(msgspec.Struct, frozen=True):
+    """Begin a step, at a moment that is the same for all processes."""
 
-    order: Order
+    step: LoadStep
     at_ns: int
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class LoadSnapshot(msgspec.Struct, frozen=True):
     """What a process has done up to now. Everything but `connections` only grows.
 
     `operations` and `histogram` count since MEASURE. Of all since the beginning, `arrived` counts the deliveries and
@@ -88,7 +88,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """
 
     at_ns: int
-    order: Order | None
+    step: LoadStep | None
     is_done: bool
     is_measuring: bool
     connections: int
@@ -99,7 +99,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     sent: int
     late: int
     """Of the `sent`, those that this process was late with."""
-    histogram: Histogram
+    histogram: LatencyHistogram
     errors: dict[str, int]
     cpu_s: float
     exhausted: str | None = None

@@ -18,10 +18,10 @@ from notifyd.bench.load import Load
 from notifyd.errors import NotifydError
 
 START_S = 30.0
-STOP_S = 5.0
+NODE_STOP_S = 5.0
 KEPT_LINES = 5
 
-PREFIX = "NOTIFYD_"
+_PREFIX = "NOTIFYD_"
 DEFAULTS = {
     "auth.anonymous": "true",
     "limits.messages": "{ rate = 1e9, burst = 1e9 }",
@@ -78,7 +78,7 @@ async def open_own_node(load: Load) -> AsyncIterator[OwnNode]:
                 raise NotifydError(f"notifyd bench: its own node does not come to serve within {START_S:g} s")
     finally:
         process.terminate()
-        with trio.CancelScope(shield=True), trio.move_on_after(STOP_S):
+        with trio.CancelScope(shield=True), trio.move_on_after(NODE_STOP_S):
             while process.poll() is None:  # noqa: ASYNC110 - the end of a process is no event
                 await trio.sleep(0.01)
         if process.poll() is None:
@@ -89,8 +89,8 @@ async def open_own_node(load: Load) -> AsyncIterator[OwnNode]:
 def node_environment(load: Load, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that configures the node: ours without what configures another node."""
     settings = {**DEFAULTS, **({} if load.broker is None else {"broker.url": load.broker}), **load.settings}
-    kept = {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
-    return kept | {PREFIX + key.replace(".", "__").upper(): value for key, value in settings.items()}
+    kept = {name: value for name, value in environ.items() if not name.startswith(_PREFIX)}
+    return kept | {_PREFIX + key.replace(".", "__").upper(): value for key, value in settings.items()}
 
 
 async def _follow(

@@ -9,8 +9,12 @@ from notifyd.bench.dialect import Dialect
 from protocol.framing import Encoding
 from protocol.messages import Publish
 
-MARK = b"<~bench~"
-"""It begins with a byte that is nowhere else in it: two never overlap, and counting them is exact."""
+MARK = b"<" + b"~" * 15
+"""It begins with a byte that is nowhere else in it: two never overlap, and counting them is exact.
+
+Long, and of two bytes that are rare elsewhere: a search skips most of the text (65 ns a message; eight various letters
+took 190).
+"""
 
 STAMP_BYTES = 20
 LEAST_PAYLOAD_BYTES = len(MARK) + STAMP_BYTES

@@ -4,24 +4,24 @@ from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING
 
 from notifyd.bench.counting import NO_CARRY
-from notifyd.bench.inbox import Heard, LinkEnded, last_words
-from notifyd.bench.links import WOULD_BLOCK, Link, now
+from notifyd.bench.inbox import HeardMessage, LinkEnded, last_words
+from notifyd.bench.links import WOULD_BLOCK, LoadLink, now
 from notifyd.bench.payload import FIRST_ID
 from protocol.codec import FrameType
 
 if TYPE_CHECKING:
-    from notifyd.bench.scenarios import Beating, Publishing
-    from notifyd.bench.worker import Worker
+    from notifyd.bench.scenarios import HeartbeatLoad, PublishLoad
+    from notifyd.bench.worker import LoadWorker
 
 _LAST_ID = 2**32 - 1
 
 
-class Subscriber(Link):
+class CountingLink(LoadLink):
     """Counts the messages it gets, without parsing them. `missing` is how many it still has to get."""
 
     __slots__ = ("_carry", "_receive", "missing")
 
-    def __init__(self, worker: "Worker", number: int, topic: str | None) -> None:
+    def __init__(self, worker: "LoadWorker", number: int, topic: str | None) -> None:
         super().__init__(worker, number, topic)
         self.missing = 0
         self._carry = NO_CARRY
@@ -49,10 +49,8 @@ class Subscriber(Link):
         self._take(size)
 
     def _take(self, size: int) -> None:
-        arrivals = self.worker.arrivals
-        found = arrivals.take(self._carry, size)
-        self._carry = arrivals.carry(size)
-        if (ping := arrivals.ping(size)) is not None:
+        found, ping, self._carry = self.worker.arrivals.take(self._carry, size)
+        if ping is not None:
             self.send(self.worker.dialect.heartbeat(FrameType.PONG, ping))
         if self.missing:
             self.missing = max(0, self.missing - found)
@@ -60,25 +58,28 @@ class Subscriber(Link):
                 self.worker.made_whole(self)
 
 
-class Publisher(Link):
+class PublishingLink(LoadLink):
     """Publishes on topics in turn, and waits for the replies; `quota` is how many times at most, where there is one."""
 
-    __slots__ = ("_next_id", "_turn", "quota", "topics", "waiting", "work")
+    __slots__ = ("_next_id", "_turn", "quota", "rests_until_ns", "topics", "waiting", "work")
 
-    def __init__(self, work: "Publishing", number: int, topics: list[int]) -> None:
+    def __init__(self, work: "PublishLoad", number: int, topics: list[int]) -> None:
         super().__init__(work.worker, number, None)
         self.work = work
         self.topics = topics
         self.waiting: dict[int, tuple[int, int]] = {}
         """By the ids of requests that are not answered: when they were due, and their topics."""
         self.quota: int | None = None
+        self.rests_until_ns = 0
+        """A server that limits the rate says when it takes more."""
         self._turn = 0
         self._next_id = FIRST_ID
 
     @property
     def has_room(self) -> bool:
         """Whether another request may be under way."""
-        return self.is_open and len(self.waiting) < self.work.in_flight and self.quota != 0
+        is_free = self.is_open and not self.rests_until_ns
+        return is_free and len(self.waiting) < self.work.in_flight and self.quota != 0
 
     def publish(self, due_ns: int) -> None:
         """Publish once; `due_ns` is what the latency counts from."""
@@ -108,7 +109,7 @@ class Publisher(Link):
         if self.work.is_closed_loop:
             self.fill(now())
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: HeardMessage) -> None:
         """Take a reply."""
         asked = self.waiting.pop(heard.id, None)
         if asked is None:
@@ -117,14 +118,16 @@ class Publisher(Link):
             self.work.published(*asked)
         else:
             self.worker.errors[f"{heard.code} {heard.reason}"] += 1
+            if heard.retry_after:
+                self.work.rest(self, now() + int(heard.retry_after * 1e9))
 
 
-class Beater(Link):
+class BeatingLink(LoadLink):
     """Sends heartbeats, and times their answers."""
 
     __slots__ = ("is_waiting", "work")
 
-    def __init__(self, work: "Beating", number: int, topic: str | None) -> None:
+    def __init__(self, work: "HeartbeatLoad", number: int, topic: str | None) -> None:
         super().__init__(work.worker, number, topic)
         self.work = work
         self.is_waiting = False

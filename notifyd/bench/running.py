@@ -8,7 +8,7 @@ import trio
 
 from notifyd.bench.crew import Crew, open_crew
 from notifyd.bench.load import Load, Scenario
-from notifyd.bench.orders import Order, Plan, Snapshot
+from notifyd.bench.orders import LoadPlan, LoadSnapshot, LoadStep
 from notifyd.bench.report import LoadReport, Sample
 from notifyd.bench.sampling import Sampler, busiest, merged
 from notifyd.bench.saturation import why_saturated
@@ -53,7 +53,7 @@ class _Run:
         self._measure_ns = 0
         """When the measured part began; 0 before."""
         self._quiet_ns = 0
-        self._at_quiet: tuple[list[Snapshot], Usage | None] | None = None
+        self._at_quiet: tuple[list[LoadSnapshot], Usage | None] | None = None
         self._idle_usage: Usage | None = None
         self._connected_usage: Usage | None = None
         self._connected = 0
@@ -61,7 +61,7 @@ class _Run:
     async def run(self, interrupted: trio.Event) -> LoadReport:
         count = self._load.process_count
         run = secrets.token_hex(4)
-        plans = [Plan(self._load, self._site.target, run, number, count) for number in range(count)]
+        plans = [LoadPlan(self._load, self._site.target, run, number, count) for number in range(count)]
         async with open_crew(plans, lambda crew: self._sampler.take(crew.snapshots)) as crew:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_once, interrupted, nursery.cancel_scope)
@@ -77,22 +77,22 @@ class _Run:
         match self._load.scenario:
             case Scenario.CONNECT:
                 await self._measure(crew)
-                await self._until_done(crew, "measure", Order.CONNECT)
+                await self._until_done(crew, "measure", LoadStep.CONNECT)
                 self._note_connected(crew)
                 self._note_quiet(crew)
             case Scenario.RECOVERY:
                 await self._connect(crew)
-                await self._until_done(crew, "cut", Order.CUT)
-                await self._until_done(crew, "miss", Order.MISS)
+                await self._until_done(crew, "cut", LoadStep.CUT)
+                await self._until_done(crew, "miss", LoadStep.MISS)
                 await self._measure(crew)
-                await self._until_done(crew, "recover", Order.RECOVER)
+                await self._until_done(crew, "recover", LoadStep.RECOVER)
                 self._note_quiet(crew)
             case _:
                 await self._connect(crew)
                 await self._load_for_a_time(crew)
 
     async def _connect(self, crew: Crew) -> None:
-        await self._until_done(crew, "connect", Order.CONNECT)
+        await self._until_done(crew, "connect", LoadStep.CONNECT)
         self._note_connected(crew)
 
     def _note_connected(self, crew: Crew) -> None:
@@ -105,9 +105,9 @@ class _Run:
             seen = ", ".join(f"{kind} ({count} times)" for kind, count in errors.items())
             raise NotifydError(f"notifyd bench: none of the connections to {self._site.url} could be opened: {seen}")
 
-    async def _until_done(self, crew: Crew, phase: str, order: Order) -> None:
+    async def _until_done(self, crew: Crew, phase: str, step: LoadStep) -> None:
         self._sampler.phase = phase
-        began_ns = await crew.order(order)
+        began_ns = await crew.begin(step)
         self._measure_ns = self._measure_ns and began_ns
         self._phases[phase] = 0.0
         done_ns = await crew.wait_done()
@@ -115,22 +115,22 @@ class _Run:
 
     async def _measure(self, crew: Crew) -> None:
         self._sampler.phase = "measure"
-        self._measure_ns = await crew.order(Order.MEASURE)
+        self._measure_ns = await crew.begin(LoadStep.MEASURE)
 
     async def _load_for_a_time(self, crew: Crew) -> None:
         if self._load.warm_up_s:
             self._sampler.phase = "warm-up"
-            await crew.order(Order.LOAD)
+            await crew.begin(LoadStep.LOAD)
             await trio.sleep(self._load.warm_up_s)
             self._phases["warm-up"] = self._load.warm_up_s
             await self._measure(crew)
         else:
             await self._measure(crew)
-            self._measure_ns = await crew.order(Order.LOAD)
+            self._measure_ns = await crew.begin(LoadStep.LOAD)
         await trio.sleep(self._load.seconds)
         self._note_quiet(crew)
         self._sampler.phase = "drain"
-        await crew.order(Order.QUIET)
+        await crew.begin(LoadStep.QUIET)
         with trio.move_on_after(ANSWERS_S):
             await crew.wait_done()
             await _wait_delivered(crew)
@@ -179,7 +179,7 @@ class _Run:
             connection_memory_bytes=self._connection_memory_bytes(),
         )
 
-    def _seconds(self, snapshots: list[Snapshot]) -> float:
+    def _seconds(self, snapshots: list[LoadSnapshot]) -> float:
         """Return how long was measured: to the last operation where there is an end to it, else to the end."""
         last_ns = max(snapshot.last_ns for snapshot in snapshots)
         end_ns = self._quiet_ns if self._load.scenario is Scenario.IDLE or not last_ns else last_ns
@@ -192,7 +192,7 @@ class _Run:
         return max(0, (after.memory_bytes - before.memory_bytes) // self._connected)
 
 
-def _told(crew: Crew) -> list[Snapshot]:
+def _told(crew: Crew) -> list[LoadSnapshot]:
     return [snapshot for snapshot in crew.snapshots if snapshot is not None]
 
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from notifyd.bench.histogram import Histogram
-from notifyd.bench.orders import TICK_S, Snapshot
+from notifyd.bench.histogram import LatencyHistogram
+from notifyd.bench.orders import TICK_S, LoadSnapshot
 from notifyd.bench.report import Sample
 from notifyd.bench.vitals import Usage, Vitals
 
@@ -18,17 +18,17 @@ class Sampler:
     def __init__(self, vitals: Vitals, on_sample: Callable[[Sample], None], began_ns: int) -> None:
         self.phase = "connect"
         self.samples: list[Sample] = []
-        self.began: list[Snapshot] = []
+        self.began: list[LoadSnapshot] = []
         """What each process told first in the measured part."""
         self.first_usage: Usage | None = None
         self._vitals = vitals
         self._on_sample = on_sample
         self._began_ns = began_ns
-        self._before: list[Snapshot] = []
+        self._before: list[LoadSnapshot] = []
         self._usage: Usage | None = None
         self._share: float | None = None
 
-    def take(self, told: Sequence[Snapshot | None]) -> None:
+    def take(self, told: Sequence[LoadSnapshot | None]) -> None:
         """Look at what the processes told last."""
         snapshots = [snapshot for snapshot in told if snapshot is not None]
         if len(snapshots) < len(told):
@@ -45,9 +45,9 @@ class Sampler:
             self._before = snapshots
             self._tell(pairs)
 
-    def _tell(self, pairs: list[tuple[Snapshot, Snapshot]]) -> None:
+    def _tell(self, pairs: list[tuple[LoadSnapshot, LoadSnapshot]]) -> None:
         snapshots = [now for now, _ in pairs]
-        histogram, operations = Histogram(), 0
+        histogram, operations = LatencyHistogram(), 0
         for now, before in pairs:
             operations += now.operations - before.operations
             histogram.merge(now.histogram.since(before.histogram))
@@ -77,7 +77,7 @@ class Sampler:
         return usage
 
 
-def busiest(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> float:
+def busiest(pairs: Sequence[tuple[LoadSnapshot, LoadSnapshot]]) -> float:
     """Return the share of a core that the busiest process used between its two snapshots, the later given first."""
     shares = [
         (now.cpu_s - before.cpu_s) / (now.at_ns - before.at_ns) * 1e9
@@ -87,9 +87,9 @@ def busiest(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> float:
     return max(shares, default=0.0)
 
 
-def merged(snapshots: Sequence[Snapshot]) -> tuple[Histogram, dict[str, int]]:
+def merged(snapshots: Sequence[LoadSnapshot]) -> tuple[LatencyHistogram, dict[str, int]]:
     """Add up the latencies and the errors of all processes."""
-    histogram, errors = Histogram(), Counter[str]()
+    histogram, errors = LatencyHistogram(), Counter[str]()
     for snapshot in snapshots:
         histogram.merge(snapshot.histogram)
         errors.update(snapshot.errors)

@@ -3,7 +3,7 @@
 BUSY = 0.9
 """A load process that uses more of a core cannot be relied on to send or to read in time."""
 
-LATE = 0.01
+LATE_SHARE = 0.01
 """A paced load of which more was sent late did not keep to its schedule."""
 
 
@@ -21,6 +21,6 @@ def why_saturated(load_cpu: float, sent: int, late: int, exhausted: str | None) 
         return f"a load process ran out of {exhausted}: {remedy.get(exhausted, 'give it more')}"
     if load_cpu > BUSY:
         return f"the busiest load process used {load_cpu:.0%} of a core: give it more --processes"
-    if late > sent * LATE:
+    if late > sent * LATE_SHARE:
         return f"{late / sent:.1%} of what was due was sent more than 10 ms late: give it more --processes"
     return None

@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from notifyd.bench.links import Link, now
+from notifyd.bench.links import LoadLink, now
 from notifyd.bench.load import Scenario
-from notifyd.bench.orders import Order
-from notifyd.bench.roles import Beater, Publisher, Subscriber
+from notifyd.bench.orders import LoadStep
+from notifyd.bench.roles import BeatingLink, CountingLink, PublishingLink
 from notifyd.bench.work import Sending, Work
 
 if TYPE_CHECKING:
-    from notifyd.bench.worker import Worker
+    from notifyd.bench.worker import LoadWorker
 
 PACED_IN_FLIGHT = 1000
 """How many answers of a paced load a server may owe a publisher. Above it the schedule waits, and latencies tell."""
@@ -22,17 +22,18 @@ BEATS_A_SECOND = 90
 _BEAT_NS = 1_000_000_000 // BEATS_A_SECOND
 
 
-class Publishing(Sending):
+class PublishLoad(Sending):
     """Publishers that wait for replies, each counted."""
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
-        self.publishers: Sequence[Publisher] = [link for link in self.links if isinstance(link, Publisher)]
+        self.publishers: Sequence[PublishingLink] = [link for link in self.links if isinstance(link, PublishingLink)]
         self._turn = 0
+        self._resting: list[PublishingLink] = []
 
-    def make_link(self, number: int) -> Link:
+    def make_link(self, number: int) -> LoadLink:
         """Make one of the links."""
-        return Publisher(self, number, [number % self.nature.topics])
+        return PublishingLink(self, number, [number % self.nature.topics])
 
     @property
     def all_publishers(self) -> int:
@@ -56,6 +57,31 @@ class Publishing(Sending):
         if self.schedule is None:
             self.fill_all(now_ns)
 
+    def rest(self, publisher: PublishingLink, until_ns: int) -> None:
+        """Have a publisher send nothing until then."""
+        if not publisher.rests_until_ns:
+            self._resting.append(publisher)
+        publisher.rests_until_ns = max(until_ns, publisher.rests_until_ns)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When something is due, or a publisher has rested."""
+        due = [publisher.rests_until_ns for publisher in self._resting]
+        if (next_ns := super().next_ns) is not None:
+            due.append(next_ns)
+        return min(due, default=None)
+
+    def advance(self, now_ns: int) -> None:
+        """Do what is due, and wake those who have rested."""
+        for publisher in [resting for resting in self._resting if resting.rests_until_ns <= now_ns]:
+            self._resting.remove(publisher)
+            publisher.rests_until_ns = 0
+            if self.schedule is not None:
+                self.schedule.is_held = False
+            elif self.is_loading:
+                self.worker.attempt(publisher, publisher.fill, now_ns)
+        super().advance(now_ns)
+
     def fill_all(self, now_ns: int) -> None:
         """Have all publish what they may."""
         for publisher in self.publishers:
@@ -66,7 +92,7 @@ class Publishing(Sending):
         """Whether every answer that can come has come."""
         return not self.is_loading and not any(publisher.waiting for publisher in self.publishers if publisher.is_open)
 
-    def next_sender(self) -> Publisher | None:
+    def next_sender(self) -> PublishingLink | None:
         """Return the next publisher that has room."""
         for _ in self.publishers:
             self._turn = (self._turn + 1) % len(self.publishers)
@@ -74,9 +100,9 @@ class Publishing(Sending):
                 return self.publishers[self._turn]
         return None
 
-    def send(self, sender: Link, due_ns: int) -> None:
+    def send(self, sender: LoadLink, due_ns: int) -> None:
         """Have it send once."""
-        assert isinstance(sender, Publisher)
+        assert isinstance(sender, PublishingLink)
         self.sent += 1
         self.worker.attempt(sender, sender.publish, due_ns)
 
@@ -85,22 +111,22 @@ class Publishing(Sending):
         self.count(due_ns)
 
 
-class Delivering(Publishing):
+class DeliveryLoad(PublishLoad):
     """Subscribers whose messages are counted, and publishers beside them."""
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
         self.publishers = [
-            Publisher(self, self.nature.connections + number, self.topics_of(number))
+            PublishingLink(self, self.nature.connections + number, self.topics_of(number))
             for number in self.plan.share(self.nature.publishers)
         ]
         self._subscribers = [self.plan.subscribers_of(topic) for topic in range(self.nature.topics)]
         self._arrived = 0
         self._arrived_before = 0
 
-    def make_link(self, number: int) -> Link:
+    def make_link(self, number: int) -> LoadLink:
         """Make one of the links."""
-        return Subscriber(self.worker, number, self.topic_of(number))
+        return CountingLink(self.worker, number, self.topic_of(number))
 
     def topics_of(self, publisher: int) -> list[int]:
         """Return the topics of a publisher, in the order that it takes them."""
@@ -137,10 +163,10 @@ class Delivering(Publishing):
             self._arrived, self.last_ns = self.worker.arrivals.count, now_ns
 
 
-class Recovering(Delivering):
+class RecoveryLoad(DeliveryLoad):
     """Subscribers that are cut, miss messages, and come back to get them."""
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
         worker.arrivals.is_timing = False
 
@@ -151,7 +177,7 @@ class Recovering(Delivering):
     @property
     def is_closed_loop(self) -> bool:
         """Whether a publisher publishes once more when it gets a reply."""
-        return self.worker.order is Order.MISS
+        return self.worker.step is LoadStep.MISS
 
     @property
     def operations(self) -> int:
@@ -163,7 +189,7 @@ class Recovering(Delivering):
         for publisher in self.publishers:
             publisher.quota = self.plan.load.missed * len(publisher.topics)
         for link in self.links:
-            assert isinstance(link, Subscriber)
+            assert isinstance(link, CountingLink)
             link.missing = self.plan.load.missed
         self.fill_all(now())
 
@@ -173,23 +199,23 @@ class Recovering(Delivering):
         open_ones = [publisher for publisher in self.publishers if publisher.is_open]
         return not any(publisher.waiting or publisher.quota for publisher in open_ones)
 
-    def made_whole(self, link: Link) -> None:
+    def made_whole(self, link: LoadLink) -> None:
         """Count it."""
         self.count(link.began_ns)
 
 
-class Beating(Sending):
+class HeartbeatLoad(Sending):
     """Links that send heartbeats: as fast as they are answered, or by a schedule."""
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
-        self._beaters = [link for link in self.links if isinstance(link, Beater)]
-        self._resting: deque[tuple[int, Beater]] = deque()
+        self._beaters = [link for link in self.links if isinstance(link, BeatingLink)]
+        self._resting: deque[tuple[int, BeatingLink]] = deque()
         self._turn = 0
 
-    def make_link(self, number: int) -> Link:
+    def make_link(self, number: int) -> LoadLink:
         """Make one of the links."""
-        return Beater(self, number, self.topic_of(number))
+        return BeatingLink(self, number, self.topic_of(number))
 
     def load(self, now_ns: int) -> None:
         """Begin to send."""
@@ -212,7 +238,7 @@ class Beating(Sending):
             return self._resting[0][0]
         return super().next_ns
 
-    def next_sender(self) -> Beater | None:
+    def next_sender(self) -> BeatingLink | None:
         """Return the next link that is open."""
         for _ in self._beaters:
             self._turn = (self._turn + 1) % len(self._beaters)
@@ -220,12 +246,12 @@ class Beating(Sending):
                 return self._beaters[self._turn]
         return None
 
-    def send(self, sender: Link, due_ns: int) -> None:
+    def send(self, sender: LoadLink, due_ns: int) -> None:
         """Have it send once."""
         self.sent += 1
         self.worker.attempt(sender, sender.beat, due_ns)
 
-    def answered(self, beater: Beater, stamp_ns: int) -> None:
+    def answered(self, beater: BeatingLink, stamp_ns: int) -> None:
         """Count a heartbeat that was answered, and send another when the link may."""
         self.count(stamp_ns)
         if self.schedule is None and self.is_loading:
@@ -246,15 +272,15 @@ class Beating(Sending):
 
 _KINDS: dict[Scenario, type[Work]] = {
     Scenario.CONNECT: Work,
-    Scenario.IDLE: Beating,
-    Scenario.FANOUT: Delivering,
-    Scenario.TOPICS: Delivering,
-    Scenario.PUBLISH: Publishing,
-    Scenario.HEARTBEATS: Beating,
-    Scenario.RECOVERY: Recovering,
+    Scenario.IDLE: HeartbeatLoad,
+    Scenario.FANOUT: DeliveryLoad,
+    Scenario.TOPICS: DeliveryLoad,
+    Scenario.PUBLISH: PublishLoad,
+    Scenario.HEARTBEATS: HeartbeatLoad,
+    Scenario.RECOVERY: RecoveryLoad,
 }
 
 
-def work_of(worker: "Worker") -> Work:
+def work_of(worker: "LoadWorker") -> Work:
     """Make the work of a process's scenario."""
     return _KINDS[worker.plan.load.scenario](worker)

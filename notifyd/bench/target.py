@@ -8,7 +8,7 @@ from typing import NamedTuple
 import trio
 
 from notifyd.bench.load import Load
-from notifyd.bench.orders import Target
+from notifyd.bench.orders import LoadTarget
 from notifyd.bench.own_node import OwnNode, open_own_node
 from notifyd.bench.vitals import Vitals
 from notifyd.client.address import parse_address
@@ -19,7 +19,7 @@ class Site(NamedTuple):
     """Where the load goes: the URL, what the load processes need of it, and how the server is."""
 
     url: str
-    target: Target
+    target: LoadTarget
     vitals: Vitals
 
 
@@ -47,14 +47,14 @@ def own_url(load: Load, node: OwnNode) -> str:
     return f"ws{'s' if is_secure else ''}://{node.websocket}/ws"
 
 
-async def resolve(url: str) -> Target:
+async def resolve(url: str) -> LoadTarget:
     """Look a URL's host up. Raises NotifydError for a URL that is none, and for a host that nobody knows."""
     address = parse_address(url)
     try:
         found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise NotifydError(f"notifyd bench: {address.host} cannot be looked up: {error.strerror}") from None
-    return Target(
+    return LoadTarget(
         transport="device" if address.is_device else "websocket",
         host=address.host,
         ip=str(found[0][4][0]),

@@ -14,7 +14,7 @@ import trio
 from notifyd.errors import NotifydError
 
 ASKED_EVERY_S = 1.0
-ANSWER_S = 5.0
+METRICS_ANSWER_S = 5.0
 MOST_ANSWER_BYTES = 4 * 2**20
 
 _FIGURES = {
@@ -89,7 +89,7 @@ async def _ask(url: str) -> Usage:
     request = f"GET {parts.path.rstrip('/')}/metrics HTTP/1.0\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
     answer = b""
     try:
-        with trio.fail_after(ANSWER_S):
+        with trio.fail_after(METRICS_ANSWER_S):
             async with await trio.open_tcp_stream(host, port) as stream:
                 await stream.send_all(request.encode())
                 async for data in stream:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from notifyd.bench.links import Link, now
-from notifyd.bench.orders import Order
+from notifyd.bench.links import LoadLink, now
+from notifyd.bench.orders import LoadStep
 from notifyd.bench.pacing import Schedule
-from notifyd.bench.roles import Subscriber
+from notifyd.bench.roles import CountingLink
 
 if TYPE_CHECKING:
-    from notifyd.bench.worker import Worker
+    from notifyd.bench.worker import LoadWorker
 
 CONNECTS_AT_ONCE = 64
 """Of one process, where connecting is not what is measured."""
@@ -21,11 +21,11 @@ class Work:
     `expected` are the deliveries that accepted publishes are due; `sent` counts what a schedule had begun.
     """
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, worker: "LoadWorker") -> None:
         self.worker = worker
         self.plan = worker.plan
         self.nature = worker.plan.load.nature
-        self.links: Sequence[Link] = [self.make_link(number) for number in self.plan.share(self.nature.connections)]
+        self.links: Sequence[LoadLink] = [self.make_link(number) for number in self.plan.share(self.nature.connections)]
         self.schedule: Schedule | None = None
         self.is_measuring = False
         self.is_loading = False
@@ -34,9 +34,9 @@ class Work:
         self.last_ns = 0
         self._counted = 0
 
-    def make_link(self, number: int) -> Link:
+    def make_link(self, number: int) -> LoadLink:
         """Make one of the links."""
-        return Subscriber(self.worker, number, self.topic_of(number))
+        return CountingLink(self.worker, number, self.topic_of(number))
 
     def topic_of(self, number: int) -> str | None:
         """Name the topic of a link."""
@@ -63,25 +63,25 @@ class Work:
             self.schedule.late = 0
         self.worker.forget_latencies()
 
-    # --- orders -------------------------------------------------------------------------------------------------------
+    # --- steps --------------------------------------------------------------------------------------------------------
 
-    def begin(self, order: Order, now_ns: int) -> None:
-        """Do as ordered."""
-        match order:
-            case Order.CONNECT:
+    def begin(self, step: LoadStep, now_ns: int) -> None:
+        """Begin a step."""
+        match step:
+            case LoadStep.CONNECT:
                 self.connect(now_ns)
-            case Order.LOAD:
+            case LoadStep.LOAD:
                 self.is_loading = True
                 self.load(now_ns)
-            case Order.MEASURE:
+            case LoadStep.MEASURE:
                 self.measure()
-            case Order.QUIET:
+            case LoadStep.QUIET:
                 self.is_loading = False
-            case Order.CUT:
+            case LoadStep.CUT:
                 self.worker.cut(self.links)
-            case Order.MISS:
+            case LoadStep.MISS:
                 self.miss()
-            case Order.RECOVER:
+            case LoadStep.RECOVER:
                 self.worker.open_all(self.links)
 
     def connect(self, now_ns: int) -> None:
@@ -97,7 +97,7 @@ class Work:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is waited for that the last order is about, links that open apart."""
+        """Whether nothing is waited for that the last step is about, links that open apart."""
         return not self.is_loading
 
     def set_schedule(self, rate: float | None, senders: int, of_all: int, now_ns: int) -> None:
@@ -124,11 +124,11 @@ class Work:
         self.sent += 1
         return self.schedule.take(now_ns)
 
-    def opened(self, link: Link) -> None:
+    def opened(self, link: LoadLink) -> None:
         """Take note of a link that is open."""
         self.count(link.began_ns)
 
-    def made_whole(self, link: Link) -> None:
+    def made_whole(self, link: LoadLink) -> None:
         """Take note of a link that has what it missed."""
 
 
@@ -143,14 +143,14 @@ class Sending(Work):
         """Let so many open at a time."""
         return now_ns if opening < CONNECTS_AT_ONCE else None
 
-    def opened(self, link: Link) -> None:
+    def opened(self, link: LoadLink) -> None:
         """Count nothing yet."""
 
-    def next_sender(self) -> Link | None:
+    def next_sender(self) -> LoadLink | None:
         """Return whose turn it is, None where all wait for answers."""
         raise NotImplementedError
 
-    def send(self, sender: Link, due_ns: int) -> None:
+    def send(self, sender: LoadLink, due_ns: int) -> None:
         """Have it send once."""
         raise NotImplementedError
 

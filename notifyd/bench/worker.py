@@ -19,12 +19,12 @@ import msgspec
 
 from notifyd.bench.counting import Arrivals
 from notifyd.bench.dialect import Dialect
-from notifyd.bench.histogram import Histogram
+from notifyd.bench.histogram import LatencyHistogram
 from notifyd.bench.inbox import LinkEnded
-from notifyd.bench.links import Link
-from notifyd.bench.orders import TICK_S, Command, Order, Plan, Snapshot
+from notifyd.bench.links import LoadLink
+from notifyd.bench.orders import TICK_S, Cue, LoadPlan, LoadSnapshot, LoadStep
 from notifyd.bench.payload import PublishRequest
-from notifyd.bench.roles import Subscriber
+from notifyd.bench.roles import CountingLink
 from notifyd.bench.scenarios import work_of
 from notifyd.bench.work import Work
 
@@ -32,14 +32,16 @@ TICK_NS = int(TICK_S * 1e9)
 OPEN_NS = 30_000_000_000
 """How long a link may take until it is open, or has what it missed."""
 
-_MOST_EVENTS = 4096
+_MOST_EVENTS = 64
+"""Sockets served before it looks at the time: each may have a buffer full, and epoll has the others wait in turn."""
+
 _PIPE_BYTES = 65536
 
 
-class Worker:
+class LoadWorker:
     """The loop, and what its links share: the buffer, the requests, the counts."""
 
-    def __init__(self, plan: Plan, commands: int, snapshots: int) -> None:
+    def __init__(self, plan: LoadPlan, commands: int, snapshots: int) -> None:
         load = plan.load
         self.plan = plan
         self.is_device = plan.target.transport == "device"
@@ -51,18 +53,18 @@ class Worker:
         self.exhausted: str | None = None
         self.connections = 0
         self.errors: Counter[str] = Counter()
-        self.order: Order | None = None
+        self.step: LoadStep | None = None
         self.work: Work = work_of(self)
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, LoadLink] = {}
         self._requests: dict[int, PublishRequest] = {}
         self._epoll = select.epoll()
         self._commands, self._snapshots = commands, snapshots
         self._unread = b""
-        self._ordered: deque[Command] = deque()
-        self._to_open: deque[Link] = deque()
+        self._cues: deque[Cue] = deque()
+        self._to_open: deque[LoadLink] = deque()
         self._opening = 0
         self._owed = 0
-        self._deadlines: deque[tuple[int, Link, int]] = deque()
+        self._deadlines: deque[tuple[int, LoadLink, int]] = deque()
         self._next_tick_ns = 0
         self._was_done = False
         self._is_over = False
@@ -72,7 +74,7 @@ class Worker:
 
     # --- for links ----------------------------------------------------------------------------------------------------
 
-    def watch(self, link: Link, handler: Callable[[int], None], mask: int) -> None:
+    def watch(self, link: LoadLink, handler: Callable[[int], None], mask: int) -> None:
         """Call `handler` when the link's socket is ready for what `mask` says."""
         assert link.socket is not None
         descriptor = link.socket.fileno()
@@ -97,35 +99,35 @@ class Worker:
             self._requests[topic] = request
         return request
 
-    def opened(self, link: Link) -> None:
+    def opened(self, link: LoadLink) -> None:
         """Note that a link is open."""
         self.connections += 1
         self._opening -= 1
-        if self.order is Order.CONNECT:
+        if self.step is LoadStep.CONNECT:
             self._owed -= 1
         self.work.opened(link)
 
-    def made_whole(self, link: Link) -> None:
+    def made_whole(self, link: LoadLink) -> None:
         """Note that a link has everything that it missed."""
         self._owed -= 1
         self.work.made_whole(link)
 
-    def failed(self, link: Link, kind: str, *, was_open: bool) -> None:
+    def failed(self, link: LoadLink, kind: str, *, was_open: bool) -> None:
         """Note that a link came to its end."""
         self.errors[kind] += 1
         self.connections -= was_open
         self._opening -= not was_open
-        is_owed = not was_open or (isinstance(link, Subscriber) and link.missing > 0)
-        self._owed -= is_owed and self.order in (Order.CONNECT, Order.RECOVER)
+        is_owed = not was_open or (isinstance(link, CountingLink) and link.missing > 0)
+        self._owed -= is_owed and self.step in (LoadStep.CONNECT, LoadStep.RECOVER)
 
-    # --- orders -------------------------------------------------------------------------------------------------------
+    # --- steps --------------------------------------------------------------------------------------------------------
 
-    def open_all(self, links: Sequence[Link]) -> None:
+    def open_all(self, links: Sequence[LoadLink]) -> None:
         """Open these links: so many at a time, or at the rate."""
         self._to_open.extend(links)
         self._owed += len(links)
 
-    def cut(self, links: Sequence[Link]) -> None:
+    def cut(self, links: Sequence[LoadLink]) -> None:
         """Reset these links."""
         for link in links:
             self.connections -= link.is_open
@@ -138,19 +140,19 @@ class Worker:
 
     @property
     def is_done(self) -> bool:
-        """Whether the last order's goal is reached."""
+        """Whether the last step's goal is reached."""
         return not self._owed and self.work.is_settled
 
     def _read_commands(self, _mask: int) -> None:
         data = os.read(self._commands, _PIPE_BYTES)
         self._is_over = not data
         *lines, self._unread = (self._unread + data).split(b"\n")
-        self._ordered.extend(msgspec.json.decode(line, type=Command) for line in lines)
+        self._cues.extend(msgspec.json.decode(line, type=Cue) for line in lines)
 
-    def _begin(self, command: Command, now_ns: int) -> None:
-        self.order = command.order if command.order is not Order.MEASURE else self.order
+    def _begin(self, command: Cue, now_ns: int) -> None:
+        self.step = command.step if command.step is not LoadStep.MEASURE else self.step
         self._was_done = False
-        self.work.begin(command.order, now_ns)
+        self.work.begin(command.step, now_ns)
         self._report(now_ns)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -174,8 +176,8 @@ class Worker:
             except (LinkEnded, OSError) as failure:
                 self._links[descriptor].fail(failure)
         now_ns = time.monotonic_ns()
-        if self._ordered and self._ordered[0].at_ns <= now_ns:
-            self._begin(self._ordered.popleft(), now_ns)
+        if self._cues and self._cues[0].at_ns <= now_ns:
+            self._begin(self._cues.popleft(), now_ns)
         self._open_some(now_ns)
         self.work.advance(now_ns)
         self._end_late(now_ns)
@@ -185,11 +187,10 @@ class Worker:
     def _wait(self) -> list[tuple[int, int]]:
         """Wait until something is to be done. Schedules need better than the milliseconds of epoll_wait(2)."""
         due_ns = self.work.next_ns
+        known_ns = min(self._next_tick_ns, self._cues[0].at_ns) if self._cues else self._next_tick_ns
+        wait_s = ((known_ns if due_ns is None else min(due_ns, known_ns)) - time.monotonic_ns()) / 1e9
         if due_ns is None:
-            limit_ns = self._ordered[0].at_ns if self._ordered else self._next_tick_ns
-            wait_s = max(0.0, (min(limit_ns, self._next_tick_ns) - time.monotonic_ns()) / 1e9)
-            return self._epoll.poll(wait_s, _MOST_EVENTS)
-        wait_s = (min(due_ns, self._next_tick_ns) - time.monotonic_ns()) / 1e9
+            return self._epoll.poll(max(0.0, wait_s), _MOST_EVENTS)
         if wait_s > 0:
             select.select([self._epoll.fileno()], [], [], wait_s)
         return self._epoll.poll(0, _MOST_EVENTS)
@@ -200,7 +201,7 @@ class Worker:
         while link is not None and isinstance(link.socket, ssl.SSLSocket) and link.socket.pending():
             self.handlers[descriptor](select.EPOLLIN)
 
-    def attempt(self, link: Link, act: Callable[[int], None], time_ns: int) -> None:
+    def attempt(self, link: LoadLink, act: Callable[[int], None], time_ns: int) -> None:
         """Let a link do something outside of its turn; what goes wrong ends it."""
         try:
             act(time_ns)
@@ -217,7 +218,7 @@ class Worker:
     def _end_late(self, now_ns: int) -> None:
         while self._deadlines and self._deadlines[0][0] <= now_ns:
             _, link, began_ns = self._deadlines.popleft()
-            is_whole = link.is_open and not (isinstance(link, Subscriber) and link.missing)
+            is_whole = link.is_open and not (isinstance(link, CountingLink) and link.missing)
             if link.socket is not None and link.began_ns == began_ns and not is_whole:
                 link.fail(LinkEnded("timeout"))
 
@@ -229,9 +230,9 @@ class Worker:
             self._next_tick_ns = (now_ns // TICK_NS + 1) * TICK_NS
             self.arrivals.adapt(TICK_S)
         work = self.work
-        snapshot = Snapshot(
+        snapshot = LoadSnapshot(
             at_ns=now_ns,
-            order=self.order,
+            step=self.step,
             is_done=self._was_done,
             is_measuring=work.is_measuring,
             connections=self.connections,
@@ -252,10 +253,10 @@ class Worker:
 
     def forget_latencies(self) -> None:
         """Count latencies from here on."""
-        self.arrivals.histogram = Histogram()
+        self.arrivals.histogram = LatencyHistogram()
 
 
-def main() -> None:
+def run_worker_process() -> None:
     """Read the plan, do as told until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -268,8 +269,8 @@ def main() -> None:
         if not data:
             return
         line += data
-    Worker(msgspec.json.decode(line, type=Plan), commands, sys.stdout.fileno()).run()
+    LoadWorker(msgspec.json.decode(line, type=LoadPlan), commands, sys.stdout.fileno()).run()
 
 
 if __name__ == "__main__":
-    main()
+    run_worker_process()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import trio
 import typer
 
-from notifyd.bench.load import EncodingName, Load, Scenario, Transport
+from notifyd.bench.load import EncodingName, Load, Scenario, TransportName
 from notifyd.bench.payload import LEAST_PAYLOAD_BYTES
 from notifyd.cli.server_options import TokenOption
 
@@ -29,7 +29,7 @@ LoadedUrlOption = Annotated[
     str | None,
     typer.Option(metavar="URL", help="The node: ws://, wss://, device:// or device+tls://; else one of its own."),
 ]
-TransportOption = Annotated[Transport, typer.Option(help="To its own node.")]
+TransportOption = Annotated[TransportName, typer.Option(help="To its own node.")]
 EncodingOption = Annotated[EncodingName, typer.Option(help="Of all messages.")]
 ConnectionsOption = Annotated[int | None, typer.Option(metavar="N", min=1, help="Clients.")]
 SecondsOption = Annotated[float, typer.Option(metavar="S", min=0.05, help="How long is measured.")]
@@ -115,15 +115,15 @@ def bench(
         missed=missed,
         http=http,
         broker=broker,
-        settings=read_settings(settings or []),
+        settings=read_assignments(settings or []),
     )
     check_options(load, html)
-    report = trio.run(run_until_signal, load, as_json, profile is not None)
+    report = trio.run(run_and_print, load, as_json, profile is not None)
     if html is not None:
         write_page(html, report)
 
 
-def read_settings(given: Sequence[str]) -> dict[str, str]:
+def read_assignments(given: Sequence[str]) -> dict[str, str]:
     """Read `--set KEY=VALUE`. Raises BadParameter."""
     settings = {}
     for text in given:
@@ -145,7 +145,7 @@ def check_options(load: Load, html: Path | None) -> None:
         raise typer.BadParameter(f"there is no directory {html.parent}", param_hint="--html")
 
 
-async def run_until_signal(load: Load, as_json: bool, is_tuning: bool) -> "LoadReport | Comparison":
+async def run_and_print(load: Load, as_json: bool, is_tuning: bool) -> "LoadReport | Comparison":
     """Run a load with its progress on stderr, and print what it found; SIGINT and SIGTERM end it early.
 
     Raises NotifydError.
