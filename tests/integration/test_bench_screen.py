@@ -10,7 +10,7 @@ import trio
 from notifyd.bench import tuning
 from notifyd.bench.load import Load, Scenario
 from notifyd.bench.report import Comparison
-from notifyd.cli.bench import run_until_signal, write_page
+from notifyd.cli.bench import run_and_print, write_page
 from tests.kit.pty_program import ENVIRONMENT, NOTIFYD, running_in_a_terminal
 
 pytestmark = pytest.mark.guard(60)
@@ -43,7 +43,7 @@ async def test_before_and_after_tuning_as_data(
 ) -> None:
     monkeypatch.setattr(tuning, "TUNING_ROUNDS", 1)
     load = Load(scenario=Scenario.CONNECT, connections=20, processes=1)
-    found = await run_until_signal(load, as_json=True, is_tuning=True)
+    found = await run_and_print(load, as_json=True, is_tuning=True)
     comparison = msgspec.json.decode(capsys.readouterr().out, type=Comparison)
     assert comparison == found
     assert comparison.before.operations == comparison.after.operations == 20
