@@ -77,7 +77,7 @@ def test_what_strangers_say_moves_no_cursor() -> None:
     assert "?[2J?[bold]&" in text
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(REPORTS, REPORTS, st.integers(60, 120))
 def test_any_report_fits_the_terminal(before: LoadReport, after: LoadReport, width: int) -> None:
     for drawn in (draw_report(before), draw_comparison(Comparison(before, after, {HOSTILE: HOSTILE}))):
