@@ -71,11 +71,13 @@ async def open_own_node(load: Load) -> AsyncIterator[OwnNode]:
     process.stderr.close()
     try:
         async with trio.lowlevel.FdStream(descriptor) as log, trio.open_nursery() as nursery:
+            node: OwnNode | None = None
             with trio.move_on_after(START_S):
-                yield await nursery.start(_follow, process.pid, log)
-                nursery.cancel_scope.cancel()
-            if not nursery.cancel_scope.cancel_called:
+                node = await nursery.start(_follow, process.pid, log)
+            if node is None:
                 raise NotifydError(f"notifyd bench: its own node does not come to serve within {START_S:g} s")
+            yield node
+            nursery.cancel_scope.cancel()
     finally:
         process.terminate()
         with trio.CancelScope(shield=True), trio.move_on_after(NODE_STOP_S):

@@ -68,7 +68,6 @@ class _Run:
                 await self._run_phases(crew)
                 nursery.cancel_scope.cancel()
             return self._report(crew)
-        raise AssertionError("unreachable")
 
     # --- phases -------------------------------------------------------------------------------------------------------
 

@@ -174,6 +174,10 @@ class RecoveryLoad(DeliveryLoad):
         """Return the topics that are this publisher's alone."""
         return list(range(publisher, self.nature.topics, self.nature.publishers))
 
+    def may_open(self, opening: int, now_ns: int) -> int | None:
+        """Let as many open at a time as in a connect storm."""
+        return now_ns if opening < self.nature.in_flight else None
+
     @property
     def is_closed_loop(self) -> bool:
         """Whether a publisher publishes once more when it gets a reply."""

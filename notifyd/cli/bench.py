@@ -148,26 +148,28 @@ def check_options(load: Load, html: Path | None) -> None:
 async def run_and_print(load: Load, as_json: bool, is_tuning: bool) -> "LoadReport | Comparison":
     """Run a load with its progress on stderr, and print what it found; SIGINT and SIGTERM end it early.
 
-    Raises NotifydError.
+    Raises NotifydError, and KeyboardInterrupt at a second signal.
     """
     from rich.console import Console
 
     from notifyd.bench.running import run_load
     from notifyd.bench.tuning import compare_tuning
 
+    report: LoadReport | Comparison | None = None
     interrupted = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_interrupt, signals, interrupted, nursery.cancel_scope)
             await reach(load)
             progress = partial(_progress, load, Console(stderr=True, highlight=False), as_json)
-            report: LoadReport | Comparison
             if is_tuning:
                 report = await compare_tuning(load, progress, interrupted=interrupted)
             else:
                 with progress() as on_sample:
                     report = await run_load(load, on_sample=on_sample, interrupted=interrupted)
             nursery.cancel_scope.cancel()
+    if report is None:
+        raise KeyboardInterrupt
     print_report(report, as_json)
     return report
 
@@ -178,7 +180,6 @@ async def _interrupt(signals: AsyncIterator[int], interrupted: trio.Event, scope
     interrupted.set()
     await anext(signals)
     scope.cancel()
-    raise KeyboardInterrupt
 
 
 def _progress(

@@ -18,8 +18,11 @@ from notifyd.bench.own_node import DEFAULTS
 from notifyd.bench.report import LoadReport, Sample
 from notifyd.bench.running import run_load
 from notifyd.errors import NotifydError
+from tests.certificates import Certificates, certificates
 from tests.kit.pty_program import ENVIRONMENT, NOTIFYD
 from tests.reliability.node_process import NodeProcess, started_node
+
+__all__ = ["certificates"]
 
 pytestmark = pytest.mark.guard(60)
 
@@ -198,3 +201,19 @@ def test_ctrl_c_ends_it_with_what_was_measured_and_leaves_nothing() -> None:
     assert len(children) == 3
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert re.search(r"^deliveries +[1-9]", report, re.MULTILINE)
+
+
+async def test_over_tls(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    tls = f'{{ certificate = "{certificates.server}", key = "{certificates.server_key}" }}'
+    with started_node({"LISTEN__TLS": tls, "LIMITS__MESSAGES": DEFAULTS["limits.messages"]}) as node:
+        urls = (f"wss://127.0.0.1:{node.ports['websocket']}", f"device+tls://127.0.0.1:{node.ports['device']}")
+        for url in urls:
+            load = Load(scenario=Scenario.FANOUT, url=url, connections=5, processes=1, seconds=0.2, warm_up_s=0.0)
+            before = await node.metric("messages_delivered_total")
+            report = await run_load(load)
+            assert (report.errors, report.saturated) == ({}, None)
+            assert report.operations == await node.metric("messages_delivered_total") - before > 0
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(NotifydError, match=r"could be opened: TLS: certificate verify failed"):
+            await run_load(load)
