@@ -82,7 +82,8 @@ class _Run:
             case Scenario.RECOVERY:
                 await self._connect(crew)
                 await self._until_done(crew, "cut", LoadStep.CUT)
-                await self._until_done(crew, "miss", LoadStep.MISS)
+                if self._load.cut == "client":
+                    await self._until_done(crew, "miss", LoadStep.MISS)
                 await self._measure(crew)
                 await self._until_done(crew, "recover", LoadStep.RECOVER)
                 self._note_quiet(crew)

@@ -20,6 +20,8 @@ from notifyd.bench.running import run_load
 from notifyd.errors import NotifydError
 from tests.certificates import Certificates, certificates
 from tests.kit.pty_program import ENVIRONMENT, NOTIFYD
+from tests.kit.tcp_proxy import open_proxy
+from tests.reliability.cluster_process import running_nodes
 from tests.reliability.node_process import NodeProcess, started_node
 
 __all__ = ["certificates"]
@@ -217,3 +219,27 @@ async def test_over_tls(certificates: Certificates, monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv("SSL_CERT_FILE")
         with pytest.raises(NotifydError, match=r"could be opened: TLS: certificate verify failed"):
             await run_load(load)
+
+
+async def test_recovery_from_a_node_that_was_killed(redis_url: str) -> None:
+    """What connects to the proxy gets the node that runs: one that is started again has other ports in these tests."""
+    async with (
+        running_nodes(1, redis_url) as nodes,
+        open_proxy(nodes.port(0, "websocket")) as proxy,
+        trio.open_nursery() as nursery,
+    ):
+        waits = trio.Event()
+
+        async def kill_and_restart() -> None:
+            await waits.wait()
+            await nodes.kill(0)
+            await nodes.restart(0)
+            proxy.server_port = nodes.port(0, "websocket")
+
+        nursery.start_soon(kill_and_restart)
+        url = f"ws://127.0.0.1:{proxy.port}"
+        load = Load(scenario=Scenario.RECOVERY, url=url, connections=5, processes=1, cut="server")
+        report = await run_load(load, on_sample=lambda sample: waits.set() if sample.phase == "cut" else None)
+    assert report.operations == 5
+    assert report.errors.keys() <= {"refused", "reset", "closed", "503 unavailable", "HTTP 503"}
+    assert report.phases["cut"] > 0
