@@ -79,6 +79,8 @@ def describe_ratio(ratio: float | None) -> str:
 
 def three_figures(number: float) -> str:
     """Write a number of at least 0 in about three figures, without a unit."""
+    if not number:
+        return "0"
     places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 2)) if number >= least * 0.9995), 3)
     return f"{number:,.{places}f}"
 

@@ -41,6 +41,7 @@ pre{padding:.75rem .8rem;white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
 .kinds th{overflow-wrap:anywhere;min-width:8rem}
 @media (max-width:30rem){body{padding:.75rem}table{font-size:13px}th,td{padding-right:.5rem}}
 @media print{body{background:none;max-width:none;padding:0;font-size:12px}.plots{grid-template-columns:1fr 1fr}
+.cards{grid-template-columns:repeat(3,1fr)}
 figure,tr,.cards div{break-inside:avoid}}
 """.strip()
 

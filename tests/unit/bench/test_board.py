@@ -83,7 +83,7 @@ def test_what_strangers_say_moves_no_cursor() -> None:
     assert "[bold]" in drawn(board, 300)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(REPORTS)
 def test_any_interval_fits_the_terminal(report: LoadReport) -> None:
     board = LoadBoard(LOAD)

@@ -106,7 +106,7 @@ def test_what_strangers_say_stays_text() -> None:
     assert not any(character in text for text in page.texts for character in "\x1b\u202e")
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(REPORTS, REPORTS)
 def test_any_report_has_a_page(before: LoadReport, after: LoadReport) -> None:
     page_of(before)

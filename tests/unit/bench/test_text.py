@@ -77,7 +77,7 @@ def test_what_strangers_say_moves_no_cursor() -> None:
     assert "?[2J?[bold]&" in text
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(REPORTS, REPORTS, st.integers(60, 120))
 def test_any_report_fits_the_terminal(before: LoadReport, after: LoadReport, width: int) -> None:
     for drawn in (draw_report(before), draw_comparison(Comparison(before, after, {HOSTILE: HOSTILE}))):
@@ -137,7 +137,7 @@ def test_columns_fit_and_reach_the_top(values: list[float], width: int, lines: i
 
 def test_numbers_for_people() -> None:
     assert [describe_ms(value) for value in (0, 0.0434, 0.5, 1.214, 12.34, 87, 1250)] == [
-        "0.000 ms",
+        "0 ms",
         "0.043 ms",
         "0.50 ms",
         "1.21 ms",
@@ -148,7 +148,7 @@ def test_numbers_for_people() -> None:
     assert [describe_seconds(value) for value in (2.1e-6, 0.0034, 1.5)] == ["2.10 µs", "3.40 ms", "1.50 s"]
     assert [describe_rate(value) for value in (0, 0.5, 12, 98234.4)] == ["0", "0.5", "12", "98,234"]
     assert [describe_share(value) for value in (0, 0.041, 0.87, 1)] == ["0.0 %", "4.1 %", "87 %", "100 %"]
-    assert [describe_ratio(value) for value in (None, 0.5, 1.42, 150)] == ["", "x 0.50", "x 1.42", "x 150"]
+    assert [describe_ratio(value) for value in (None, 0, 0.5, 1.42, 150)] == ["", "x 0", "x 0.50", "x 1.42", "x 150"]
 
 
 GOLDEN = """\
