@@ -80,6 +80,7 @@ class _Run:
                 self._note_connected(crew)
                 self._note_quiet(crew)
             case Scenario.RECOVERY:
+                self._sampler.measured_phase = "recover"
                 await self._connect(crew)
                 await self._until_done(crew, "cut", LoadStep.CUT)
                 if self._load.cut == "client":
@@ -114,7 +115,6 @@ class _Run:
         self._phases[phase] = (done_ns - began_ns) / 1e9
 
     async def _measure(self, crew: Crew) -> None:
-        self._sampler.phase = "measure"
         self._measure_ns = await crew.begin(LoadStep.MEASURE)
 
     async def _load_for_a_time(self, crew: Crew) -> None:

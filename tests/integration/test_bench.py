@@ -66,13 +66,12 @@ async def run_in_every_form(node: NodeProcess, scenario: Scenario, **asked: Any)
             nursery.start_soon(run, transport, encoding)
     for report in reports:
         assert (report.scenario, report.errors) == (scenario.value, {})
-        assert report.operations > 0
-        assert report.latency is not None
         assert report.rate == pytest.approx(report.operations / report.seconds)
+    assert any(report.latency is not None for report in reports)
     return reports
 
 
-def operations(reports: list[LoadReport]) -> int:
+def operations_of(reports: list[LoadReport]) -> int:
     return sum(report.operations for report in reports)
 
 
@@ -95,17 +94,17 @@ async def test_connect_at_a_rate(node: NodeProcess) -> None:
 async def test_deliveries(node: NodeProcess, scenario: Scenario, asked: dict[str, Any]) -> None:
     before = await node.metric("messages_delivered_total")
     reports = await run_in_every_form(node, scenario, processes=2, **asked)
-    assert operations(reports) == await node.metric("messages_delivered_total") - before
+    assert operations_of(reports) == await node.metric("messages_delivered_total") - before
     if not asked.get("rate"):
-        assert sum(count for report in reports for _, count in report.histogram) > operations(reports) / 2
+        assert sum(count for report in reports for _, count in report.histogram) > operations_of(reports) / 2
 
 
 @pytest.mark.parametrize("asked", [{"in_flight": 3}, {"rate": 200.0}])
 async def test_publish(node: NodeProcess, asked: dict[str, Any]) -> None:
     before = await node.metric("messages_published_total")
     reports = await run_in_every_form(node, Scenario.PUBLISH, topics=3, **asked)
-    assert operations(reports) == await node.metric("messages_published_total") - before
-    assert sum(count for report in reports for _, count in report.histogram) == operations(reports)
+    assert operations_of(reports) == await node.metric("messages_published_total") - before
+    assert sum(count for report in reports for _, count in report.histogram) == operations_of(reports)
 
 
 async def test_heartbeats_stay_below_what_a_server_takes_for_a_flood(node: NodeProcess) -> None:
