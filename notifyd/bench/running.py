@@ -115,7 +115,10 @@ class _Run:
         self._phases[phase] = (done_ns - began_ns) / 1e9
 
     async def _measure(self, crew: Crew) -> None:
+        """Have all count from here on: none may begin what another would not count."""
         self._measure_ns = await crew.begin(LoadStep.MEASURE)
+        while not all(snapshot is not None and snapshot.is_measuring for snapshot in crew.snapshots):
+            await crew.wait_told()
 
     async def _load_for_a_time(self, crew: Crew) -> None:
         if self._load.warm_up_s:
