@@ -1,10 +1,14 @@
 """`notifyd bench` against a real node: every scenario in every form, its counts held against those of the node."""
 
+import json
 import re
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +246,33 @@ async def test_recovery_from_a_node_that_was_killed(redis_url: str) -> None:
     assert report.operations == 5
     assert report.errors.keys() <= {"refused", "reset", "closed", "503 unavailable", "HTTP 503"}
     assert report.phases["cut"] > 0
+
+
+async def test_many_clients_come_from_several_addresses_of_loopback(
+    node: NodeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "from notifyd.bench import links, worker; links._LINKS_A_SOURCE = 4; worker.run_worker_process()"
+    monkeypatch.setattr(crew, "_COMMAND", (sys.executable, "-c", program))
+    load = Load(scenario=Scenario.IDLE, url=url_of(node, "device"), connections=10, processes=1, seconds=50.0)
+    hosts: Counter[str] = Counter()
+    interrupted = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_load, load, interrupted=interrupted))
+        while hosts.total() < 10:
+            connections = json.loads(await node.get("/v1/connections"))["connections"]
+            hosts = Counter(connection["address"].rpartition(":")[0] for connection in connections)
+        interrupted.set()
+    assert hosts == {"127.0.0.1": 4, "127.0.0.2": 4, "127.0.0.3": 2}
+
+
+def test_killed_it_leaves_nothing() -> None:
+    command = [*NOTIFYD, "bench", "idle", "--seconds", "50", "--connections", "2", "--processes", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stderr is not None
+        while b" measure " not in process.stderr.readline():
+            assert process.poll() is None
+        children = children_of(process.pid)
+        process.kill()
+    assert len(children) == 3
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.02)  # the guard ends the test that waits in vain
