@@ -33,7 +33,7 @@ _PING = MAGIC + bytes((FrameType.PING,))
 _FIRST_PING = CARRY_BYTES - HEADER_BYTES + 1
 
 
-Arrival: TypeAlias = tuple[int, int | None, bytes]
+CountedChunk: TypeAlias = tuple[int, int | None, bytes]
 """How many messages arrived, the time stamp of the last PING among them, and the link's next carry."""
 
 
@@ -56,7 +56,7 @@ class Arrivals:
         self._until_timed = 0
         self._timed = 0
 
-    def take(self, carry: bytes, size: int) -> Arrival:
+    def take(self, carry: bytes, size: int) -> CountedChunk:
         """Count the messages that `size` new bytes in `space` complete, behind the link's carry."""
         buffer = self._buffer
         buffer[:CARRY_BYTES] = carry

@@ -20,6 +20,9 @@ from protocol.position import Position
 if TYPE_CHECKING:
     from notifyd.bench.worker import LoadWorker
 
+NOT_RECOVERED = "not recovered"
+"""The kind of error of a link whose session or place in the topic is not there any more."""
+
 _CONNECT_ID, _SUBSCRIBE_ID = 1, 2
 _CLIENT = ClientInfo(name="notifyd bench")
 _RESET = b"\1\0\0\0\0\0\0\0"
@@ -163,7 +166,7 @@ class LoadLink:
             if resumes:
                 restored = (heard.topics or {}).get(self.topic or "")
                 if not heard.resumed or restored is None or restored.recovered is not True:
-                    raise LinkEnded("not recovered")
+                    raise LinkEnded(NOT_RECOVERED)
                 self._open()
             elif self.topic is None:
                 self._open()

@@ -45,6 +45,7 @@ SUBSCRIBERS_A_TOPIC = 5
 
 TransportName = Literal["websocket", "device"]
 EncodingName = Literal["json", "msgpack"]
+Cut = Literal["client", "server"]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 30.0
     missed: int = 10
     """Messages that are published on each topic while all are away: the recovery storm brings them back."""
+    cut: Cut = "client"
+    """Who cuts: the load resets all connections, or somebody ends the server, and starts it again."""
     http: str | None = None
     broker: str | None = None
     settings: dict[str, str] = msgspec.field(default_factory=dict)

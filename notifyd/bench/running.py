@@ -80,9 +80,11 @@ class _Run:
                 self._note_connected(crew)
                 self._note_quiet(crew)
             case Scenario.RECOVERY:
+                self._sampler.measured_phase = "recover"
                 await self._connect(crew)
                 await self._until_done(crew, "cut", LoadStep.CUT)
-                await self._until_done(crew, "miss", LoadStep.MISS)
+                if self._load.cut == "client":
+                    await self._until_done(crew, "miss", LoadStep.MISS)
                 await self._measure(crew)
                 await self._until_done(crew, "recover", LoadStep.RECOVER)
                 self._note_quiet(crew)
@@ -113,8 +115,10 @@ class _Run:
         self._phases[phase] = (done_ns - began_ns) / 1e9
 
     async def _measure(self, crew: Crew) -> None:
-        self._sampler.phase = "measure"
+        """Have all count from here on: none may begin what another would not count."""
         self._measure_ns = await crew.begin(LoadStep.MEASURE)
+        while not all(snapshot is not None and snapshot.is_measuring for snapshot in crew.snapshots):
+            await crew.wait_told()
 
     async def _load_for_a_time(self, crew: Crew) -> None:
         if self._load.warm_up_s:

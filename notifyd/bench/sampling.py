@@ -17,6 +17,8 @@ class Sampler:
 
     def __init__(self, vitals: Vitals, on_sample: Callable[[Sample], None], began_ns: int) -> None:
         self.phase = "connect"
+        self.measured_phase = "measure"
+        """What is under way once the processes measure."""
         self.samples: list[Sample] = []
         self.began: list[LoadSnapshot] = []
         """What each process told first in the measured part."""
@@ -38,7 +40,7 @@ class Sampler:
             # The counts begin anew: what came since the last sample is in none.
             self._before = snapshots
             if all(snapshot.is_measuring for snapshot in snapshots):
-                self.began, self.first_usage = snapshots, self._vitals.usage
+                self.began, self.first_usage, self.phase = snapshots, self._vitals.usage, self.measured_phase
         elif not pairs:
             self._before, self._usage = snapshots, self._vitals.usage
         elif all(now.at_ns - before.at_ns >= _LEAST_NS for now, before in pairs):

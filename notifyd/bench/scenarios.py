@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from notifyd.bench.links import LoadLink, now
+from notifyd.bench.links import NOT_RECOVERED, LoadLink, now
 from notifyd.bench.load import Scenario
 from notifyd.bench.orders import LoadStep
 from notifyd.bench.roles import BeatingLink, CountingLink, PublishingLink
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 PACED_IN_FLIGHT = 1000
 """How many answers of a paced load a server may owe a publisher. Above it the schedule waits, and latencies tell."""
+
+RETRY_NS = 60_000_000_000
+"""How long a server that was ended may take to be back."""
 
 BEATS_A_SECOND = 90
 """Of one link at most: a server takes 100 a second for a flood (spec/wire.md)."""
@@ -169,6 +172,7 @@ class RecoveryLoad(DeliveryLoad):
     def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
         worker.arrivals.is_timing = False
+        self._retries_until_ns = 0
 
     def topics_of(self, publisher: int) -> list[int]:
         """Return the topics that are this publisher's alone."""
@@ -199,9 +203,31 @@ class RecoveryLoad(DeliveryLoad):
 
     @property
     def is_settled(self) -> bool:
-        """Whether every answer that can come has come."""
+        """Whether all links are cut, or every publish that can be answered has been."""
+        if self.worker.step is LoadStep.CUT:
+            return not any(link.is_open for link in self.links)
         open_ones = [publisher for publisher in self.publishers if publisher.is_open]
         return not any(publisher.waiting or publisher.quota for publisher in open_ones)
+
+    def begin(self, step: LoadStep, now_ns: int) -> None:
+        """Begin a step; the links are not cut where the server is to do it."""
+        self._retries_until_ns = now_ns + RETRY_NS
+        if step is not LoadStep.CUT or self.plan.load.cut == "client":
+            super().begin(step, now_ns)
+
+    def was_meant(self, *, was_open: bool) -> bool:
+        """Whether the server was to end it."""
+        return was_open and self.worker.step is LoadStep.CUT
+
+    def tries_again(self, kind: str) -> bool:
+        """Whether the server may not be back yet."""
+        is_recovering = self.worker.step is LoadStep.RECOVER and self.plan.load.cut == "server"
+        return is_recovering and kind != NOT_RECOVERED and now() < self._retries_until_ns
+
+    def opened(self, link: LoadLink) -> None:
+        """Count it where it has missed nothing that is known of."""
+        if self.worker.step is LoadStep.RECOVER and isinstance(link, CountingLink) and not link.missing:
+            self.worker.made_whole(link)
 
     def made_whole(self, link: LoadLink) -> None:
         """Count it."""

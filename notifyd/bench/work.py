@@ -124,6 +124,14 @@ class Work:
         self.sent += 1
         return self.schedule.take(now_ns)
 
+    def was_meant(self, *, was_open: bool) -> bool:  # noqa: ARG002 - for the scenario that loses its links
+        """Whether the end of a link is no error."""
+        return False
+
+    def tries_again(self, kind: str) -> bool:  # noqa: ARG002 - likewise
+        """Whether a link that could not be opened, for this reason, is opened again at the next tick."""
+        return False
+
     def opened(self, link: LoadLink) -> None:
         """Take note of a link that is open."""
         self.count(link.began_ns)

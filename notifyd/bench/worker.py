@@ -64,6 +64,7 @@ class LoadWorker:
         self._to_open: deque[LoadLink] = deque()
         self._opening = 0
         self._owed = 0
+        self._to_retry: list[LoadLink] = []
         self._deadlines: deque[tuple[int, LoadLink, int]] = deque()
         self._next_tick_ns = 0
         self._was_done = False
@@ -113,10 +114,13 @@ class LoadWorker:
         self.work.made_whole(link)
 
     def failed(self, link: LoadLink, kind: str, *, was_open: bool) -> None:
-        """Note that a link came to its end."""
-        self.errors[kind] += 1
+        """Note that a link came to its end, and have it try again where the scenario says so."""
+        self.errors[kind] += not self.work.was_meant(was_open=was_open)
         self.connections -= was_open
         self._opening -= not was_open
+        if not was_open and self.work.tries_again(kind):
+            self._to_retry.append(link)
+            return
         is_owed = not was_open or (isinstance(link, CountingLink) and link.missing > 0)
         self._owed -= is_owed and self.step in (LoadStep.CONNECT, LoadStep.RECOVER)
 
@@ -229,6 +233,8 @@ class LoadWorker:
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = (now_ns // TICK_NS + 1) * TICK_NS
             self.arrivals.adapt(TICK_S)
+            self._to_open.extend(self._to_retry)
+            self._to_retry.clear()
         work = self.work
         snapshot = LoadSnapshot(
             at_ns=now_ns,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import trio
 import typer
 
-from notifyd.bench.load import EncodingName, Load, Scenario, TransportName
+from notifyd.bench.load import Cut, EncodingName, Load, Scenario, TransportName
 from notifyd.bench.payload import LEAST_PAYLOAD_BYTES
 from notifyd.cli.server_options import TokenOption
 
@@ -48,6 +48,9 @@ InFlightOption = Annotated[
 ]
 HeartbeatOption = Annotated[float, typer.Option("--heartbeat", metavar="S", min=0.1, help="Between two of a client.")]
 MissedOption = Annotated[int, typer.Option(metavar="N", min=1, help="Messages a topic that a recovery brings back.")]
+CutOption = Annotated[
+    Cut, typer.Option(help="Who cuts in a recovery: this command, or you, by ending the node of --url.")
+]
 ProcessesOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, max=256, help="Load processes; else one for each core but one.")
 ]
@@ -82,6 +85,7 @@ def bench(
     in_flight: InFlightOption = None,
     heartbeat_s: HeartbeatOption = 30.0,
     missed: MissedOption = 10,
+    cut: CutOption = "client",
     processes: ProcessesOption = None,
     settings: SettingsOption = None,
     broker: BrokerOption = None,
@@ -113,6 +117,7 @@ def bench(
         payload_bytes=payload_bytes,
         heartbeat_s=heartbeat_s,
         missed=missed,
+        cut=cut,
         http=http,
         broker=broker,
         settings=read_assignments(settings or []),
@@ -141,6 +146,8 @@ def check_options(load: Load, html: Path | None) -> None:
         raise typer.BadParameter("is for a node that this command starts itself, without --url", param_hint=option)
     if load.url is None and load.http is not None:
         raise typer.BadParameter("is for the node of --url; of its own one everything is known", param_hint="--http")
+    if load.url is None and load.cut == "server":
+        raise typer.BadParameter("is for the node of --url, which you end and start again", param_hint="--cut")
     if html is not None and not html.parent.is_dir():
         raise typer.BadParameter(f"there is no directory {html.parent}", param_hint="--html")
 
