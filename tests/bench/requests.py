@@ -1,0 +1,142 @@
+"""Publishes with a reply each, of 200 clients to a node in a process of its own, over both transports.
+
+The counterparts answer every message with the same words and do nothing else: over WebSocket a server of `websockets`,
+over device links an epoll loop in C. Each server is driven in turns by a process of epoll clients that keep five
+requests open each. What is told is the server's CPU time for one publish; the rate and the mean response, by the clock
+on the wall, are held against what the node is to reach: 12,000 a second within 87 ms.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import trio
+
+from tests.bench.lines import read_line
+from tests.bench.result import Result, compare
+from tests.reliability.node_process import running_node
+
+CONNECTIONS = 200
+IN_FLIGHT = 5
+RATE, RESPONSE_MS = 12_000, 87.0
+TARGETS = {"websocket": 1.0, "device": 0.05}
+"""What a publish may cost against its counterpart, which does not do most of it."""
+
+UNLIMITED = {"LIMITS__MESSAGES": "{ rate = 1000000, burst = 1000000 }"}
+COUNTERPARTS = Path(__file__).parent / "counterparts"
+START_S = 20.0
+
+
+class Round(NamedTuple):
+    """One round: the server's CPU time for a publish, publishes a second, and the mean wait for a reply."""
+
+    cost_us: float
+    rate: float
+    response_ms: float
+
+
+async def measure(*, quick: bool) -> list[Result]:
+    """Publish to the node and to the counterpart in turns, over each transport."""
+    requests, rounds = (4_000, 3) if quick else (24_000, 7)
+    results = []
+    for kind in TARGETS:
+        async with AsyncExitStack() as stack:
+            node = await stack.enter_async_context(running_node(UNLIMITED))
+            ours = await stack.enter_async_context(_driven(kind, node.process.pid, node.ports[kind]))
+            pid, port = await stack.enter_async_context(_counterpart(kind))
+            theirs = await stack.enter_async_context(_driven(kind, pid, port))
+            for warm in (ours, theirs):
+                await warm.publish(requests // 4)
+            pairs = [(await ours.publish(requests), await theirs.publish(requests)) for _ in range(rounds)]
+        results += _results(kind, pairs)
+    return results
+
+
+def _results(kind: str, pairs: list[tuple[Round, Round]]) -> list[Result]:
+    costs = [(ours.cost_us, theirs.cost_us) for ours, theirs in pairs]
+    rate = median(ours.rate for ours, _ in pairs)
+    response_ms = median(ours.response_ms for ours, _ in pairs)
+    name, against = f"publish and reply, {kind}", f"{CONNECTIONS} clients, {IN_FLIGHT} in flight each"
+    return [
+        compare(f"{name}, CPU", "us", _COUNTERPART_NAMES[kind], costs, target=TARGETS[kind]),
+        Result(f"{name}, each", "us", 1e6 / rate, 1e6 / RATE, f"{RATE}/s, {against}", target=1.0),
+        Result(f"{name}, mean response", "ms", response_ms, RESPONSE_MS, against, target=1.0),
+    ]
+
+
+class _Driven:
+    """A server and the process that publishes to it."""
+
+    def __init__(self, pid: int, clients: trio.Process) -> None:
+        assert clients.stdin is not None
+        assert clients.stdout is not None
+        self._pid, self._stdin, self._stdout = pid, clients.stdin, clients.stdout
+
+    async def publish(self, requests: int) -> Round:
+        """Have the clients publish so often in all."""
+        began_us = _cpu_us(self._pid)
+        await self._stdin.send_all(b"%d\n" % requests)
+        told = json.loads(await read_line(self._stdout))
+        spent_us = _cpu_us(self._pid) - began_us
+        return Round(spent_us / requests, requests / told["seconds"], told["mean_ms"])
+
+
+@asynccontextmanager
+async def _driven(kind: str, pid: int, port: int, in_flight: int = IN_FLIGHT) -> AsyncIterator[_Driven]:
+    arguments = [kind, str(port), str(CONNECTIONS), str(in_flight)]
+    async with _process([sys.executable, "-m", "tests.bench.publishers", *arguments], b"ready") as (process, _):
+        yield _Driven(pid, process)
+
+
+@asynccontextmanager
+async def _counterpart(kind: str) -> AsyncIterator[tuple[int, int]]:
+    """Run the counterpart; its process id and its port. Raises SystemExit where there is no C compiler for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "websocket":
+            command = [sys.executable, str(COUNTERPARTS / "websocket_replies.py")]
+        else:
+            command = [str(compiled("device_replies.c", Path(folder)))]
+        async with _process(command) as (process, port):
+            yield process.pid, int(port)
+
+
+def compiled(source: str, folder: Path) -> Path:
+    """Compile a counterpart written in C into `folder`. Raises SystemExit where there is no compiler."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise SystemExit(f"{COUNTERPARTS / source} is to be compiled, but there is no C compiler (cc, or what CC names)")
+    program = folder / source.removesuffix(".c")
+    subprocess.run([compiler, "-O2", "-o", program, COUNTERPARTS / source], check=True)
+    return program
+
+
+@asynccontextmanager
+async def _process(command: list[str], expected: bytes | None = None) -> AsyncIterator[tuple[trio.Process, bytes]]:
+    """Run a process from its first line, which is given along, to its end."""
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(START_S):
+            line = await read_line(process.stdout)
+        assert expected in (None, line), line
+        yield process, line
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+def _cpu_us(pid: int) -> float:
+    """Return the CPU time of a process's only busy thread (proc(5): schedstat counts in nanoseconds)."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1000
+
+
+_COUNTERPART_NAMES = {"websocket": "websockets, a fixed reply", "device": "C epoll loop, a fixed reply"}
