@@ -1,19 +1,22 @@
 """The WebSocket transport: the only file of the server that knows trio-websocket.
 
-trio-websocket does the handshake and reads messages; it believes to have a stream of its own. That stream is ours:
-what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames.
+trio-websocket does the handshake and reads what comes; it believes to have a stream of its own. That stream is ours:
+what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames. Messages that
+arrive whole, nearly all there are, never get to it: the stream puts them, those of one read together, into the channel
+in which trio-websocket hands over its own. So the order of all is kept, by the task that reads.
 
 Source: RFC 6455; spec/wire.md, "Transports".
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from notifyd.errors import StreamBroken
 from notifyd.hub.outbox import Outbox
-from notifyd.transport.frame_guard import FrameGuard
+from notifyd.transport.frame_guard import FRAMES_A_PIECE, FrameGuard
 from notifyd.transport.stream import ByteStream
 from protocol.codec import Frame, FrameType, frames_of_message
 from protocol.errors import CloseCode, RemoteProtocolError
@@ -31,8 +34,11 @@ FAILING_S = 1.0
 _CLOSE_BYTE = 0x80 | Opcode.CLOSE
 
 
+Message: TypeAlias = str | bytes
+
+
 class GuardedStream(trio.abc.Stream):
-    """What trio-websocket reads from and writes to, in place of a socket."""
+    """What trio-websocket reads from and writes to, in place of a socket. Plain messages go into `received` instead."""
 
     __slots__ = (
         "_attached",
@@ -47,7 +53,10 @@ class GuardedStream(trio.abc.Stream):
         "_trailing",
         "close_sent",
         "error",
+        "received",
     )
+
+    received: "trio.MemorySendChannel[list[Message]]"
 
     def __init__(
         self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
@@ -76,9 +85,7 @@ class GuardedStream(trio.abc.Stream):
         """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
 
         Nothing passes before `attach`: wsproto forgets what it receives before it has answered the upgrade, and a
-        pong must not overtake the outbox. Until `let_all_through` a message waits for the one before it: what follows
-        `connect` is held to the limits of a connected client. A violation is kept in `error` and looks like a broken
-        socket.
+        pong must not overtake the outbox. A violation is kept in `error` and looks like a broken socket.
         """
         await trio.lowlevel.checkpoint()
         if self._head:
@@ -88,27 +95,57 @@ class GuardedStream(trio.abc.Stream):
             return head
         if self._attached is not None:
             await self._attached.wait()
-        while self._handled is not None and self._guard.between_frames and self._guard.messages_seen > self._messages:
-            await self._handled.wait()
         try:
-            while (piece := self._guard.next_piece()) is None:
-                data = await self._stream.receive_some()
-                if not data:
-                    return b""
-                self._guard.feed(data)
-            self._on_bytes(self._new_control_frames())
+            return await self._next_piece()
         except RemoteProtocolError as error:
             self.error = error
         except StreamBroken:
             pass
-        else:
-            return piece
         raise trio.BrokenResourceError
+
+    async def _next_piece(self) -> bytes:
+        """Read on to what trio-websocket has to see; b"" at the end of the stream.
+
+        Until `let_all_through` a message waits for the one before it: what follows `connect` is held to the limits of a
+        connected client. A Close always waits: nothing is sent behind its answer.
+        """
+        guard = self._guard
+        while True:
+            if self._handled is not None and guard.between_frames:
+                await self._wait_handled(guard.messages_seen)
+            if messages := guard.next_messages(FRAMES_A_PIECE if self._handled is None else 1):
+                self._on_bytes(0)
+                await self._hand_over(messages)
+                continue
+            seen = guard.messages_seen
+            if piece := guard.next_piece():
+                self._on_bytes(self._new_control_frames())
+                if guard.close_seen:
+                    await self._wait_handled(seen)
+                return piece
+            if data := await self._stream.receive_some():
+                guard.feed(data)
+            else:
+                return b""
+
+    async def _hand_over(self, messages: list[Message]) -> None:
+        """Put messages behind those that trio-websocket handed over; wait where nobody has taken the last ones."""
+        try:
+            self.received.send_nowait(messages)
+        except trio.WouldBlock:
+            await self.received.send(messages)
+
+    async def _wait_handled(self, messages: int) -> None:
+        """Wait until the first so many messages have been handled."""
+        while self._messages < messages:
+            if self._handled is None:
+                self._handled = trio.Event()
+            await self._handled.wait()
 
     def ask(self, messages: int) -> None:
         """Take note that all of the first `messages` messages have been handled, and more are wanted."""
+        self._messages = messages
         if self._handled is not None:
-            self._messages = messages
             self._handled.set()
             self._handled = trio.Event()
 
@@ -162,31 +199,31 @@ class WebSocketTransport:
         self._fault: RemoteProtocolError | None = None
 
     async def receive(self) -> list[Frame] | None:
-        """Wait for a message: a text one is one JSON frame, a binary one is whole frames."""
+        """Wait for messages: a text one is one JSON frame, a binary one is whole frames."""
         if self._fault is not None:
             raise self._fault
-        message = await self.receive_message()
-        if message is None:
-            return None
-        if isinstance(message, str):
-            return [Frame(FrameType.JSON, 0, message)]
-        return self._read_frames(message)
+        messages = await self.receive_messages()
+        return None if messages is None else self._read_frames(messages)
 
-    def _read_frames(self, message: bytes) -> list[Frame]:
+    def _read_frames(self, messages: list[Message]) -> list[Frame]:
         frames: list[Frame] = []
         try:
-            frames.extend(frames_of_message(message, self._limit_bytes))
+            for message in messages:
+                if isinstance(message, str):
+                    frames.append(Frame(FrameType.JSON, 0, message))
+                else:
+                    frames.extend(frames_of_message(message, self._limit_bytes))
         except RemoteProtocolError as fault:
             if not frames:
                 raise
             self._fault = fault  # told once the frames before it have been handled
         return frames
 
-    async def receive_message(self) -> str | bytes | None:
-        """Wait for a whole message; None when the peer is gone. Raises RemoteProtocolError."""
+    async def receive_messages(self) -> list[Message] | None:
+        """Wait for whole messages that arrived together; None when the peer is gone. Raises RemoteProtocolError."""
         self._stream.ask(self._messages)
         try:
-            message: str | bytes = await self._websocket.get_message()
+            received: list[Message] | Message = await self._websocket.get_message()
         except ConnectionClosed:
             if self._stream.error is not None:
                 raise self._stream.error from None
@@ -199,8 +236,9 @@ class WebSocketTransport:
             if closed.code in _PROTOCOL_ERRORS:
                 raise RemoteProtocolError(closed.reason or "", CloseCode(closed.code)) from None
             return None
-        self._messages += 1
-        return message
+        messages = received if isinstance(received, list) else [received]
+        self._messages += len(messages)
+        return messages
 
     def attach(self, outbox: Outbox) -> None:
         """Send pongs and the close reply through the outbox."""
@@ -242,6 +280,7 @@ async def open_websocket(
     # wsproto's front keeps the handshake's HTTP parser for the connection's whole life, 3 KB each; what it passes every
     # call on to has the same methods.
     websocket._wsproto = websocket._wsproto.connection  # type: ignore[assignment]  # noqa: SLF001
+    guarded.received = websocket._send_channel  # noqa: SLF001 - the place of every message in the order of all
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
     return WebSocketTransport(websocket, guarded, guard, form)
 
@@ -256,7 +295,7 @@ async def send_all(stream: ByteStream, data: bytes) -> None:
             await stream.wait_writable()
 
 
-def echo_frame(message: str | bytes) -> bytes:
+def echo_frame(message: Message) -> bytes:
     """Write a message down again as it came."""
     if isinstance(message, str):
         return websocket_frame(Opcode.TEXT, message.encode())

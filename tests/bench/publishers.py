@@ -42,9 +42,7 @@ def main(kind: str, port: int, connections: int, in_flight: int) -> None:
             print(json.dumps(publish(poll, by_descriptor, int(line), in_flight)), flush=True)
 
 
-def publish(
-    poll: select.epoll, publishers: dict[int, "Publisher"], requests: int, in_flight: int
-) -> dict[str, float]:
+def publish(poll: select.epoll, publishers: dict[int, "Publisher"], requests: int, in_flight: int) -> dict[str, float]:
     """Publish so often in all; return the seconds that took, and the milliseconds that each took."""
     waited_s: list[float] = []
     began_s = time.perf_counter()

@@ -112,7 +112,9 @@ def compiled(source: str, folder: Path) -> Path:
     """Compile a counterpart written in C into `folder`. Raises SystemExit where there is no compiler."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
-        raise SystemExit(f"{COUNTERPARTS / source} is to be compiled, but there is no C compiler (cc, or what CC names)")
+        raise SystemExit(
+            f"{COUNTERPARTS / source} is to be compiled, but there is no C compiler (cc, or what CC names)"
+        )
     program = folder / source.removesuffix(".c")
     subprocess.run([compiler, "-O2", "-o", program, COUNTERPARTS / source], check=True)
     return program
