@@ -27,7 +27,8 @@ _MASKED, _LENGTH = 0x80, 0x7F
 _CONTROL = 0x08
 _CONTROL_BYTES = 125
 _MASK_BYTES = 4
-_WHOLE_TEXT, _WHOLE_BINARY = _FINAL | _TEXT, _FINAL | _BINARY
+_WHOLE_BINARY = _FINAL | _BINARY
+_WHOLE = frozenset({_FINAL | _TEXT, _WHOLE_BINARY})
 _TWO_BYTES, _EIGHT_BYTES = struct.Struct(">H"), struct.Struct(">Q")
 
 
@@ -130,7 +131,7 @@ class FrameGuard:
         if len(data) - at < 2 + _MASK_BYTES:
             return None
         first, second = data[at], data[at + 1]
-        if (first != _WHOLE_TEXT and first != _WHOLE_BINARY) or second < _MASKED:
+        if first not in _WHOLE or second < _MASKED:
             return None
         length, start = second & _LENGTH, at + 2 + _MASK_BYTES
         if length > _CONTROL_BYTES:

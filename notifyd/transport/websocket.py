@@ -9,7 +9,7 @@ Source: RFC 6455; spec/wire.md, "Transports".
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
@@ -56,7 +56,7 @@ class GuardedStream(trio.abc.Stream):
         "received",
     )
 
-    received: "trio.MemorySendChannel[list[Message]]"
+    received: "trio.MemorySendChannel[Any]"
 
     def __init__(
         self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]

@@ -220,8 +220,7 @@ class TestWholeMessages:
         guard = FrameGuard(2000 if code == 1008 else LIMIT)
         guard.feed(data)
         with pytest.raises(GuardError) as caught:
-            while guard.next_messages() or guard.next_piece():
-                continue
+            all(iter(lambda: guard.next_messages() or guard.next_piece(), None))
         assert caught.value.close_code == code
 
     def test_so_many_at_once_and_no_more(self) -> None:
