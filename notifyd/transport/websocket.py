@@ -9,7 +9,7 @@ Source: RFC 6455; spec/wire.md, "Transports".
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
@@ -32,9 +32,6 @@ FAILING_S = 1.0
 """What a task that failed may take to end: a step of the scheduler, whatever that takes on a busy machine."""
 
 _CLOSE_BYTE = 0x80 | Opcode.CLOSE
-
-
-Message: TypeAlias = str | bytes
 
 
 class GuardedStream(trio.abc.Stream):
@@ -128,7 +125,7 @@ class GuardedStream(trio.abc.Stream):
             else:
                 return b""
 
-    async def _hand_over(self, messages: list[Message]) -> None:
+    async def _hand_over(self, messages: list[str | bytes]) -> None:
         """Put messages behind those that trio-websocket handed over; wait where nobody has taken the last ones."""
         try:
             self.received.send_nowait(messages)
@@ -205,7 +202,7 @@ class WebSocketTransport:
         messages = await self.receive_messages()
         return None if messages is None else self._read_frames(messages)
 
-    def _read_frames(self, messages: list[Message]) -> list[Frame]:
+    def _read_frames(self, messages: list[str | bytes]) -> list[Frame]:
         frames: list[Frame] = []
         try:
             for message in messages:
@@ -219,11 +216,11 @@ class WebSocketTransport:
             self._fault = fault  # told once the frames before it have been handled
         return frames
 
-    async def receive_messages(self) -> list[Message] | None:
+    async def receive_messages(self) -> list[str | bytes] | None:
         """Wait for whole messages that arrived together; None when the peer is gone. Raises RemoteProtocolError."""
         self._stream.ask(self._messages)
         try:
-            received: list[Message] | Message = await self._websocket.get_message()
+            received: list[str | bytes] | str | bytes = await self._websocket.get_message()
         except ConnectionClosed:
             if self._stream.error is not None:
                 raise self._stream.error from None
@@ -295,7 +292,7 @@ async def send_all(stream: ByteStream, data: bytes) -> None:
             await stream.wait_writable()
 
 
-def echo_frame(message: Message) -> bytes:
+def echo_frame(message: str | bytes) -> bytes:
     """Write a message down again as it came."""
     if isinstance(message, str):
         return websocket_frame(Opcode.TEXT, message.encode())

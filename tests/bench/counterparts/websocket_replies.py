@@ -1,11 +1,12 @@
 """The counterpart of publishing over WebSocket: a server of `websockets` that answers each message with the same words.
 
-No decoding, no topic, no history: what is left is the transport. Says its port on stdout; ends when it is killed.
+No decoding, no topic, no history: what is left is the transport. Says its port on stdout; ends when it is
+killed. AnyIO runs it on asyncio's loop.
 """
 
-import asyncio
 import logging
 
+import anyio
 from websockets.asyncio.server import ServerConnection, serve
 
 REPLY = '{"op":"published","id":7,"topic":"orders:100","epoch":"0123456789ab","offset":12345}'
@@ -27,4 +28,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    anyio.run(main, backend="asyncio")
