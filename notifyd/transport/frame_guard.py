@@ -110,8 +110,8 @@ class FrameGuard:
         self._data = self._data[self._at :] + data
         self._at = 0
 
-    def next_messages(self, most: int = FRAMES_A_PIECE) -> list[str | bytes]:
-        """Take out the messages that come next, as far as each is one whole frame with nothing wrong about it.
+    def next_messages(self) -> list[str | bytes]:
+        """Take out the messages that come next, at most 16, as far as each is one whole frame with nothing wrong in it.
 
         Without any, `next_piece` says what there is instead. Together they return the stream in its order.
         """
@@ -119,7 +119,7 @@ class FrameGuard:
         if self._remaining or self._fragments or self._ended:
             return messages
         data, at = self._data, self._at
-        while len(messages) < most and (whole := self._whole_message(data, at)) is not None:
+        while len(messages) < FRAMES_A_PIECE and (whole := self._whole_message(data, at)) is not None:
             message, at = whole
             messages.append(message)
         self._at = at

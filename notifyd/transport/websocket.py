@@ -16,7 +16,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 
 from notifyd.errors import StreamBroken
 from notifyd.hub.outbox import Outbox
-from notifyd.transport.frame_guard import FRAMES_A_PIECE, FrameGuard
+from notifyd.transport.frame_guard import FrameGuard
 from notifyd.transport.stream import ByteStream
 from protocol.codec import Frame, FrameType, frames_of_message
 from protocol.errors import CloseCode, RemoteProtocolError
@@ -38,13 +38,14 @@ class GuardedStream(trio.abc.Stream):
     """What trio-websocket reads from and writes to, in place of a socket. Plain messages go into `received` instead."""
 
     __slots__ = (
+        "_asked",
         "_attached",
         "_control_frames",
         "_guard",
-        "_handled",
         "_head",
         "_messages",
         "_on_bytes",
+        "_one_by_one",
         "_outbox",
         "_stream",
         "_trailing",
@@ -68,8 +69,9 @@ class GuardedStream(trio.abc.Stream):
         self._control_frames = 0
         self._outbox: Outbox | None = None
         self._attached: trio.Event | None = trio.Event()
-        self._handled: trio.Event | None = trio.Event()
+        self._one_by_one = True
         self._messages = 0
+        self._asked: trio.Event | None = None
 
     def attach(self, outbox: Outbox) -> None:
         """Send through the outbox from now on, and let through what the client sends."""
@@ -93,37 +95,47 @@ class GuardedStream(trio.abc.Stream):
         if self._attached is not None:
             await self._attached.wait()
         try:
-            return await self._next_piece()
+            while not (piece := await self._next_piece()):
+                data = await self._stream.receive_some()
+                if not data:
+                    return b""
+                self._guard.feed(data)
         except RemoteProtocolError as error:
             self.error = error
         except StreamBroken:
             pass
+        else:
+            return piece
         raise trio.BrokenResourceError
 
-    async def _next_piece(self) -> bytes:
-        """Read on to what trio-websocket has to see; b"" at the end of the stream.
+    async def _next_piece(self) -> bytes | None:
+        """Hand over the messages that come next; return what trio-websocket has to see then, None for nothing.
 
         Until `let_all_through` a message waits for the one before it: what follows `connect` is held to the limits of a
         connected client. A Close always waits: nothing is sent behind its answer.
         """
         guard = self._guard
         while True:
-            if self._handled is not None and guard.between_frames:
-                await self._wait_handled(guard.messages_seen)
-            if messages := guard.next_messages(FRAMES_A_PIECE if self._handled is None else 1):
-                self._on_bytes(0)
-                await self._hand_over(messages)
-                continue
-            seen = guard.messages_seen
-            if piece := guard.next_piece():
-                self._on_bytes(self._new_control_frames())
-                if guard.close_seen:
-                    await self._wait_handled(seen)
-                return piece
-            if data := await self._stream.receive_some():
-                guard.feed(data)
-            else:
-                return b""
+            while self._one_by_one and guard.between_frames and self._messages < guard.messages_seen:
+                await self._wait_asked()
+            if not self._takes_messages() or not (messages := guard.next_messages()):
+                break
+            self._on_bytes(0)
+            await self._hand_over(messages)
+        seen = guard.messages_seen
+        piece = guard.next_piece()
+        if piece:
+            self._on_bytes(self._new_control_frames())
+            while guard.close_seen and self._messages < seen:
+                await self._wait_asked()
+        return piece
+
+    def _takes_messages(self) -> bool:
+        """Whether plain messages go past trio-websocket by now.
+
+        Its reader holds on to the last event that it had: but for a first message, to the handshake's, 1.4 KB.
+        """
+        return not self._one_by_one and self._guard.messages_seen > 0
 
     async def _hand_over(self, messages: list[str | bytes]) -> None:
         """Put messages behind those that trio-websocket handed over; wait where nobody has taken the last ones."""
@@ -132,25 +144,24 @@ class GuardedStream(trio.abc.Stream):
         except trio.WouldBlock:
             await self.received.send(messages)
 
-    async def _wait_handled(self, messages: int) -> None:
-        """Wait until the first so many messages have been handled."""
-        while self._messages < messages:
-            if self._handled is None:
-                self._handled = trio.Event()
-            await self._handled.wait()
+    async def _wait_asked(self) -> None:
+        """Wait for `ask`, or for `let_all_through`."""
+        self._asked = trio.Event()
+        await self._asked.wait()
 
     def ask(self, messages: int) -> None:
         """Take note that all of the first `messages` messages have been handled, and more are wanted."""
         self._messages = messages
-        if self._handled is not None:
-            self._handled.set()
-            self._handled = trio.Event()
+        if self._asked is not None:
+            self._asked.set()
+            self._asked = None
 
     def let_all_through(self) -> None:
         """Wait no longer, before each message is judged, until the one before it has been handled."""
-        if self._handled is not None:
-            self._handled.set()
-            self._handled = None
+        self._one_by_one = False
+        if self._asked is not None:
+            self._asked.set()
+            self._asked = None
 
     def _new_control_frames(self) -> int:
         seen = self._guard.pings_seen + self._guard.pongs_seen

@@ -226,4 +226,4 @@ class TestWholeMessages:
     def test_so_many_at_once_and_no_more(self) -> None:
         guard = FrameGuard(LIMIT)
         guard.feed(frame(TEXT, b"a") * 20)
-        assert [len(guard.next_messages(most)) for most in (1, 16, 16, 16)] == [1, 16, 3, 0]
+        assert [len(guard.next_messages()) for _ in range(3)] == [16, 4, 0]

@@ -89,6 +89,8 @@ async def test_text_is_one_message_and_binary_whole_frames() -> None:
 
 async def test_what_arrives_together_is_received_together() -> None:
     async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive()
         await one.client.send_data(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
         received = [await one.transport.receive() or [] for _ in range(2)]
         assert [frame.payload for frames in received for frame in frames] == [str(number) for number in range(20)]
@@ -99,6 +101,8 @@ async def test_messages_keep_their_order_whoever_reads_them() -> None:
     """Those in several fragments, and those cut by the network, are read by trio-websocket."""
     fragments = frame(TEXT, b"b", final=False) + frame(PING_FRAME, b"p") + frame(CONTINUATION, b"b")
     async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive()
         cut = frame(TEXT, b"f" * 50)
         stream = frame(TEXT, b"a") + fragments + frame(TEXT, b"c") + frame(TEXT, b"d") + fragments + frame(TEXT, b"e")
         await one.client.send_data(stream + cut[:20])
@@ -113,6 +117,8 @@ async def test_messages_keep_their_order_whoever_reads_them() -> None:
 
 async def test_a_close_waits_until_what_came_before_it_has_been_answered() -> None:
     async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive()
         await one.client.send_data(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(CLOSE, b"\x03\xe8"))
         assert len(await one.transport.receive() or []) == 2
         await wait_all_tasks_blocked()
@@ -245,6 +251,8 @@ async def test_until_the_limit_is_set_messages_are_judged_one_by_one() -> None:
         await wait_all_tasks_blocked()
         one.transport.set_payload_limit(50)
         assert await one.transport.receive() == [Frame(FrameType.JSON, 0, "x" * 50)]
+        await one.client.send_data(frame(TEXT, b"2") + frame(TEXT, b"3"))
+        assert len(await one.transport.receive() or []) == 2, "from now on not"
 
 
 async def test_without_a_new_limit_the_next_message_is_judged_by_the_old_one() -> None:
