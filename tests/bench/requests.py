@@ -31,12 +31,14 @@ CONNECTIONS = 200
 IN_FLIGHT = 5
 RATE, RESPONSE_MS = 12_000, 87.0
 COUNTERPARTS = {
-    "websocket": ("websocket_replies.py", "websockets, a fixed reply", 0.5),
-    "device": ("device_replies.c", "C epoll loop, a fixed reply", 0.025),
+    "websocket": ("websocket_replies.py", "websockets, a fixed reply", 0.4),
+    "device": ("device_replies.c", "C epoll loop, a fixed reply", 0.02),
 }
 """The program, what it is called, and what share of our cost its own may be: it does not do most of it."""
 
-UNLIMITED = {"LIMITS__MESSAGES": "{ rate = 1000000, burst = 1000000 }"}
+UNLIMITED = {"LIMITS__MESSAGES": "{ rate = 1000000, burst = 1000000 }", "HEARTBEAT__INTERVAL": "1h"}
+"""Nobody is refused, and nobody is pinged while it is the other server's turn."""
+
 PROGRAMS = Path(__file__).parent / "counterparts"
 START_S = 20.0
 

@@ -22,7 +22,7 @@ async def answer(connection: ServerConnection) -> None:
 
 async def main() -> None:
     logging.disable()
-    async with serve(answer, "127.0.0.1", 0, compression=None) as server:
+    async with serve(answer, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
