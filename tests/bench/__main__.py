@@ -17,7 +17,19 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import codec, connects, fanout, idle, metrics, record, redis_broker, redis_link, redis_nodes, traces
+from tests.bench import (
+    codec,
+    connects,
+    fanout,
+    idle,
+    metrics,
+    record,
+    redis_broker,
+    redis_link,
+    redis_nodes,
+    requests,
+    traces,
+)
 from tests.bench.curve import Curve
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
@@ -31,6 +43,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
     "redis_nodes": redis_nodes.measure,
+    "requests": requests.measure,
     "traces": traces.measure,
 }
 
