@@ -21,6 +21,7 @@ from tests.bench import (
     codec,
     connects,
     fanout,
+    field,
     idle,
     metrics,
     record,
@@ -37,6 +38,7 @@ from tests.reliability.node_process import raise_descriptor_limit
 MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "codec": codec.measure,
     "fanout": fanout.measure,
+    "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
     "connects": connects.measure,

@@ -9,9 +9,6 @@ With `node.workers = 2` over Redis the load is raised until the mean response is
 """
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,9 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import trio
-
-from tests.bench.lines import read_line
+from tests.bench.counterpart import COUNTERPARTS, Counterpart, compiled, cpu_us, running
 from tests.bench.result import Result, compare
 from tests.kit.redis_servers import standalone
 from tests.reliability.node_process import running_node
@@ -30,7 +25,7 @@ from tests.reliability.node_process import running_node
 CONNECTIONS = 200
 IN_FLIGHT = 5
 RATE, RESPONSE_MS = 12_000, 87.0
-COUNTERPARTS = {
+REPLIES = {
     "websocket": ("websocket_replies.py", "websockets, a fixed reply", 0.4),
     "device": ("device_replies.c", "C epoll loop, a fixed reply", 0.02),
 }
@@ -38,9 +33,6 @@ COUNTERPARTS = {
 
 UNLIMITED = {"LIMITS__MESSAGES": "{ rate = 1000000, burst = 1000000 }", "HEARTBEAT__INTERVAL": "1h"}
 """Nobody is refused, and nobody is pinged while it is the other server's turn."""
-
-PROGRAMS = Path(__file__).parent / "counterparts"
-START_S = 20.0
 
 
 class Round(NamedTuple):
@@ -56,7 +48,7 @@ async def measure(*, quick: bool) -> list[Result]:
     """Publish to the node and to the counterpart in turns, over each transport; then to two workers over Redis."""
     requests, rounds = (4_000, 3) if quick else (24_000, 7)
     results = []
-    for kind in COUNTERPARTS:
+    for kind in REPLIES:
         async with AsyncExitStack() as stack:
             node = await stack.enter_async_context(running_node(UNLIMITED))
             ours = await stack.enter_async_context(_driven(kind, node.process.pid, node.ports[kind]))
@@ -67,14 +59,14 @@ async def measure(*, quick: bool) -> list[Result]:
             pairs = [(await ours.publish(requests), await theirs.publish(requests)) for _ in range(rounds)]
         results += _results(kind, pairs, quick=quick)
     if not quick:
-        results += [await _over_redis(kind, requests) for kind in COUNTERPARTS]
+        results += [await _over_redis(kind, requests) for kind in REPLIES]
     return results
 
 
 def _results(kind: str, pairs: list[tuple[Round, Round]], *, quick: bool) -> list[Result]:
     costs = [(ours.cost_us, theirs.cost_us) for ours, theirs in pairs]
     name, load = f"publish and reply, {kind}", f"{CONNECTIONS} clients, {IN_FLIGHT} in flight each"
-    _, counterpart, share = COUNTERPARTS[kind]
+    _, counterpart, share = REPLIES[kind]
     at_target_us, at_rate = 1e6 / RATE, f"{RATE}/s on one core"
     mean_ms, p99_ms, each_us = (
         median(told) for told in zip(*((ours.mean_ms, ours.p99_ms, 1e6 / ours.rate) for ours, _ in pairs), strict=True)
@@ -109,64 +101,30 @@ async def _over_redis(kind: str, requests: int) -> Result:
 class _Driven:
     """A server and the process that publishes to it."""
 
-    def __init__(self, pid: int, clients: trio.Process) -> None:
-        assert clients.stdin is not None
-        assert clients.stdout is not None
-        self._pid, self._stdin, self._stdout = pid, clients.stdin, clients.stdout
+    def __init__(self, pid: int, clients: Counterpart) -> None:
+        self._pid, self._clients = pid, clients
 
     async def publish(self, requests: int) -> Round:
         """Have the clients publish so often in all."""
-        began_us = _cpu_us(self._pid)
-        await self._stdin.send_all(b"%d\n" % requests)
-        told = json.loads(await read_line(self._stdout))
-        spent_us = _cpu_us(self._pid) - began_us
+        began_us = cpu_us(self._pid)
+        told = json.loads(await self._clients.ask(requests))
+        spent_us = cpu_us(self._pid) - began_us
         return Round(spent_us / requests, requests / told["seconds"], told["mean_ms"], told["p99_ms"])
 
 
 @asynccontextmanager
 async def _driven(kind: str, pid: int, port: int, in_flight: int = IN_FLIGHT) -> AsyncIterator[_Driven]:
-    arguments = [kind, str(port), str(CONNECTIONS), str(in_flight)]
-    async with _process([sys.executable, "-m", "tests.bench.publishers", *arguments], b"ready") as (process, _):
-        yield _Driven(pid, process)
+    async with running([sys.executable, "-m", "tests.bench.publishers", kind, port, CONNECTIONS, in_flight]) as clients:
+        assert clients.first_line == b"ready", clients.first_line
+        yield _Driven(pid, clients)
 
 
 @asynccontextmanager
 async def _counterpart(kind: str) -> AsyncIterator[tuple[int, int]]:
     """Run the counterpart; its process id and its port. Raises SystemExit where there is no C compiler for it."""
-    program, _, _ = COUNTERPARTS[kind]
+    program, _, _ = REPLIES[kind]
     with tempfile.TemporaryDirectory() as folder:
         is_script = program.endswith(".py")
-        command = [sys.executable, str(PROGRAMS / program)] if is_script else [str(compiled(program, Path(folder)))]
-        async with _process(command) as (process, port):
-            yield process.pid, int(port)
-
-
-def compiled(source: str, folder: Path) -> Path:
-    """Compile a counterpart written in C into `folder`. Raises SystemExit where there is no compiler."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        raise SystemExit(f"{PROGRAMS / source} is to be compiled, but there is no C compiler (cc, or what CC names)")
-    program = folder / source.removesuffix(".c")
-    subprocess.run([compiler, "-O2", "-o", program, PROGRAMS / source], check=True)
-    return program
-
-
-@asynccontextmanager
-async def _process(command: list[str], expected: bytes | None = None) -> AsyncIterator[tuple[trio.Process, bytes]]:
-    """Run a process from its first line, which is given along, to its end."""
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        with trio.fail_after(START_S):
-            line = await read_line(process.stdout)
-        assert expected in (None, line), line
-        yield process, line
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-
-
-def _cpu_us(pid: int) -> float:
-    """Return the CPU time of a process's only busy thread (proc(5): schedstat counts in nanoseconds)."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1000
+        command = [sys.executable, COUNTERPARTS / program] if is_script else [compiled(program, Path(folder))]
+        async with running(command) as server:
+            yield server.pid, int(server.first_line)
