@@ -17,8 +17,8 @@ from notifyd.events import NoEvents
 from notifyd.telemetry.loop_lag import LoopLag
 
 LONG_STEP_S = 0.5
-"""CPU time of one step, in seconds. A node's steps take a hundredth of that and less: coverage makes them several times
-slower, the caches that everybody shares twice, and a collection of garbage adds what a large process has."""
+"""CPU time of one step, in seconds, but for the collection of what all tests before have left. A node's steps take a
+hundredth of it and less; coverage makes them several times slower, and who shares the machine's caches twice."""
 
 
 class _Ears(NoEvents):
@@ -29,7 +29,7 @@ class _Ears(NoEvents):
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Keep a long step; rounds may be as long as they like: how many tasks there are is the test's affair."""
-        if event == "loop_held":
+        if event == "loop_held" and fields["held_s"] - fields["gc_s"] >= LONG_STEP_S:
             where = fields["at"] or "its end"
             self.told.append(f"{fields['task']} held the loop for {fields['held_s']} s of CPU time, up to {where}")
 
@@ -46,7 +46,8 @@ def _watching(run: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(run)
     def run_watched(*args: Any, instruments: Sequence[trio.abc.Instrument] = (), **options: Any) -> Any:
         lag = LoopLag(_ears, now_s=thread_time, told_s=LONG_STEP_S)
-        return run(*args, instruments=[*instruments, lag], **options)
+        with lag.hearing_of_garbage():
+            return run(*args, instruments=[*instruments, lag], **options)
 
     return run_watched
 

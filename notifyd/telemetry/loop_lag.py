@@ -6,9 +6,10 @@ has nothing to do. Of each step of a task only the end is looked at: 0.4 µs wit
 both ends is twice that.
 """
 
+import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -50,6 +51,8 @@ class LoopLag(trio.abc.Instrument):
         "_cpu_began_s",
         "_cpu_s",
         "_events",
+        "_gc_began_s",
+        "_gc_s",
         "_held_s",
         "_interval_s",
         "_is_told",
@@ -79,13 +82,29 @@ class LoopLag(trio.abc.Instrument):
         self._longest_s = 0.0
         self._worst_s = [0.0] * WORST_INTERVALS
         self._held_s = dict.fromkeys(SERVICES, 0.0)
+        self._gc_began_s = 0.0
         self._forget_steps()
         self.after_io_wait(0)
+
+    @contextmanager
+    def hearing_of_garbage(self) -> Iterator[None]:
+        """Take note of what the collection of garbage takes: it befalls any task, and is no fault of it."""
+        gc.callbacks.append(self._on_garbage)
+        try:
+            yield
+        finally:
+            gc.callbacks.remove(self._on_garbage)
+
+    def _on_garbage(self, phase: str, _details: object) -> None:
+        if phase == "start":
+            self._gc_began_s = self._now_s()
+        else:
+            self._gc_s += self._now_s() - self._gc_began_s
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio's signature
         """Note that a round begins: whoever can go on by now does so in it."""
         self._began_s = self._step_s = self._now_s()
-        self._cpu_began_s = self._cpu_s()
+        self._begin_account()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Note that a task has given the loop back: what passed since the step before this one was its own."""
@@ -135,9 +154,10 @@ class LoopLag(trio.abc.Instrument):
             at=place_of(task),
             held_s=round(took_s, 3),
             cpu_s=self._cpu_since_s(),
+            gc_s=round(self._gc_s, 3),
             **about,
         )
-        self._cpu_began_s = self._cpu_s()  # not to be told of the next one in this round, too
+        self._begin_account()  # what it was is not told of the next one in this round, too
 
     def _tell_late(self, took_s: float) -> None:
         held_s, task = self._worst_step or (0.0, None)
@@ -146,10 +166,15 @@ class LoopLag(trio.abc.Instrument):
             "loop_late",
             lag_s=round(took_s, 3),
             cpu_s=self._cpu_since_s(),
+            gc_s=round(self._gc_s, 3),
             service=OTHER if task is None else service_of(task),
             task=None if task is None else task.name,
             held_s=round(held_s, 3),
         )
+
+    def _begin_account(self) -> None:
+        self._cpu_began_s = self._cpu_s()
+        self._gc_s = 0.0
 
     def _cpu_since_s(self) -> float:
         return round(self._cpu_s() - self._cpu_began_s, 3)
@@ -191,6 +216,7 @@ async def open_loop_lag(lag: LoopLag) -> AsyncIterator[None]:
     lag.after_io_wait(0)
     trio.lowlevel.add_instrument(lag)
     try:
-        yield
+        with lag.hearing_of_garbage():
+            yield
     finally:
         trio.lowlevel.remove_instrument(lag)

@@ -3,6 +3,7 @@
 Time is the tests' own: a task takes as long as it says.
 """
 
+import gc
 import inspect
 import logging
 from collections.abc import AsyncIterator
@@ -78,6 +79,7 @@ async def test_a_task_that_holds_the_loop_is_named(time: Time, events: RecordedE
         "task": f"{__name__}.Time.then_waits",
         "held_s": STALL_S,
         "cpu_s": STALL_S / 2,
+        "gc_s": 0.0,
     }
     assert {level for level, _, _ in events.lines} == {"warning"}
     assert time.held_s() == {"other": STALL_S}
@@ -92,6 +94,25 @@ async def test_of_two_in_one_round_each_is_named_with_its_own_time(time: Time, e
     assert told == {"one": (STALL_S, STALL_S / 2), "other": (2 * STALL_S, STALL_S)}
     assert events.logged("loop_late") == []
     assert time.held_s() == {"other": 3 * STALL_S}
+
+
+async def test_the_collection_of_garbage_is_told_of_the_task_that_it_befell(time: Time, events: RecordedEvents) -> None:
+    def collects(phase: str, _details: object) -> None:
+        if phase == "stop":
+            time.now_s += STALL_S
+
+    async def makes_garbage() -> None:
+        gc.callbacks.insert(0, collects)
+        gc.collect()
+        gc.callbacks.remove(collects)
+
+    async with watched(time) as nursery:
+        nursery.start_soon(makes_garbage, name="the unlucky one")
+        nursery.start_soon(time.hold, STALL_S, name="the guilty one")
+        await rounds()
+    told = {line["task"]: line["gc_s"] for line in events.logged("loop_held")}
+    assert told == {"the unlucky one": STALL_S, "the guilty one": 0.0}
+    assert time.lag._on_garbage not in gc.callbacks
 
 
 async def test_one_that_has_ended_is_nowhere(time: Time, events: RecordedEvents) -> None:
@@ -132,6 +153,7 @@ async def test_a_round_of_short_steps_is_told_once_with_the_longest(time: Time, 
         {
             "lag_s": took_s,
             "cpu_s": round(took_s / 2, 3),
+            "gc_s": 0.0,
             "service": "other",
             "task": f"for {SHORT_S + 0.01}",
             "held_s": SHORT_S + 0.01,
