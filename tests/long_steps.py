@@ -20,6 +20,9 @@ LONG_STEP_S = 0.5
 """CPU time of one step, in seconds, but for the collection of what all tests before have left. A node's steps take a
 hundredth of it and less; coverage makes them several times slower, and who shares the machine's caches twice."""
 
+TEST_STEP_S = 2.0
+"""The same for a test's and a fixture's own task: it starts servers and fills queues before it looks."""
+
 
 class _Ears(NoEvents):
     """Hears of long steps, whatever loop they are in."""
@@ -29,7 +32,10 @@ class _Ears(NoEvents):
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Keep a long step; rounds may be as long as they like: how many tasks there are is the test's affair."""
-        if event == "loop_held" and fields["held_s"] - fields["gc_s"] >= LONG_STEP_S:
+        if event != "loop_held":
+            return
+        limit_s = TEST_STEP_S if fields["task"].startswith(("<test ", "<fixture ")) else LONG_STEP_S
+        if fields["held_s"] - fields["gc_s"] >= limit_s:
             where = fields["at"] or "its end"
             self.told.append(f"{fields['task']} held the loop for {fields['held_s']} s of CPU time, up to {where}")
 
