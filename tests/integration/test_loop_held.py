@@ -47,13 +47,13 @@ async def test_a_request_that_holds_the_loop_is_told_with_its_client(monkeypatch
     telemetry = Telemetry("warning", form="json", stream=log)
     async with open_node(msgspec.structs.replace(settings, listen=listen), telemetry=telemetry) as node:
         assert node.device_address is not None
-        others = [await RawDevice.open(node.device_address.port) for _ in range(2)]
-        client = await RawDevice.open(node.device_address.port)
-        for each in (*others, client):
-            await each.request({"op": "connect", "id": 1})
+        clients = []
+        for _ in range(3):  # one after the other: the last is the newest
+            clients.append(await RawDevice.open(node.device_address.port))
+            await clients[-1].request({"op": "connect", "id": 1})
         before_s = held_s(node)
         hold_in_publish(monkeypatch)
-        reply = await client.request({"op": "publish", "id": 2, "topic": "a:b", "data": 1})
+        reply = await clients[-1].request({"op": "publish", "id": 2, "topic": "a:b", "data": 1})
         await trio.sleep(0.01)
         lines = [json.loads(line) for line in log.getvalue().splitlines()]
         newest = max(node.context.connections, key=lambda connection: connection.number)
