@@ -104,6 +104,7 @@ async def test_echo_false_leaves_the_publishers_own_connection_out_and_no_other(
         assert hub_kit.events.counted("messages_delivered") == 3 + 3 + 3 - 1
 
 
+@pytest.mark.long_steps("20,000 messages without a checkpoint are the test")
 async def test_a_slow_consumer_never_slows_a_publisher() -> None:
     async with open_hub(policy("a:b", overflow="gap")) as hub_kit:
         healthy, slow = await crowd(hub_kit, 2)
