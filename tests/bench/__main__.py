@@ -16,7 +16,18 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import codec, connects, fanout, idle, metrics, redis_broker, redis_link, redis_nodes, traces
+from tests.bench import (
+    codec,
+    connects,
+    fanout,
+    fanout_rate,
+    idle,
+    metrics,
+    redis_broker,
+    redis_link,
+    redis_nodes,
+    traces,
+)
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
 
@@ -28,6 +39,7 @@ async def _codec(*, quick: bool) -> list[Result]:
 MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "codec": _codec,
     "fanout": fanout.measure,
+    "fanout_rate": fanout_rate.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
     "connects": connects.measure,

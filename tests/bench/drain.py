@@ -2,8 +2,8 @@
 
     python -m tests.bench.drain BARE_PORT WEBSOCKET_PORT CONNECTIONS TOPIC
 
-First come the bare TCP connections, then as many WebSocket clients that subscribe to the topic. Says `ready` on stdout;
-ends with its stdin.
+First come the bare TCP connections, unless that port is 0, then as many WebSocket clients that subscribe to the topic;
+where it has a `{}`, the number of the client goes there. Says `ready` on stdout; ends with its stdin.
 """
 
 import json
@@ -17,7 +17,7 @@ READ_BYTES = 256 * 1024
 
 
 def main(bare_port: int, websocket_port: int, connections: int, topic: str) -> None:
-    bare = [socket.create_connection(("127.0.0.1", bare_port)) for _ in range(connections)]
+    bare = [socket.create_connection(("127.0.0.1", bare_port)) for _ in range(connections if bare_port else 0)]
     clients = [socket.create_connection(("127.0.0.1", websocket_port)) for _ in range(connections)]
     subscribe(clients, topic)
     print("ready", flush=True)
@@ -26,11 +26,11 @@ def main(bare_port: int, websocket_port: int, connections: int, topic: str) -> N
 
 def subscribe(clients: list[socket.socket], topic: str) -> None:
     """Take all clients through their handshake side by side."""
-    requests = {"op": "connect", "id": 1}, {"op": "subscribe", "id": 2, "topic": topic}
     for client in clients:
         client.sendall(UPGRADE)
-    for client in clients:
+    for number, client in enumerate(clients):
         read_until(client, b"\r\n\r\n")
+        requests = {"op": "connect", "id": 1}, {"op": "subscribe", "id": 2, "topic": topic.format(number)}
         client.sendall(b"".join(masked(1, json.dumps(request).encode()) for request in requests))
     for client in clients:
         read_until(client, b'"op":"subscribed"')
@@ -40,9 +40,9 @@ def read_until(client: socket.socket, wanted: bytes) -> None:
     read = b""
     while wanted not in read:
         data = client.recv(READ_BYTES)
-        if not data:
-            raise SystemExit(f"the node ended the connection after {read!r}")
         read += data
+        if not data or b'"op":"error"' in read:
+            raise SystemExit(f"the node refuses: {read!r}")
 
 
 def drain(sockets: list[socket.socket]) -> None:

@@ -4,8 +4,6 @@ Both send the same bytes over TCP on loopback, in turns, to one other process th
 CPU time of the sending thread for one message at one connection.
 """
 
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +12,12 @@ import trio
 
 from notifyd.hub.delivery import Delivery
 from notifyd.model import Notification
-from notifyd.node import Node, open_node
-from notifyd.settings import TopicPolicy, load
+from notifyd.node import Node
+from notifyd.settings import TopicPolicy
 from protocol.framing import Form
 from protocol.topics import Pattern
 from tests.bench.bare_sends import BareSends, bare_sends
-from tests.bench.lines import read_line
+from tests.bench.crowd import crowded_node
 from tests.bench.result import Result, compare
 
 TOPIC = "orders:status"
@@ -34,7 +32,6 @@ DATA = {
 
 JOINED = 16
 TARGETS = {1: 0.7, JOINED: 0.5}
-CONNECT_S = 60.0
 READ_AWAY_S = 0.02
 """A pause after each round, so that the next one finds empty sockets."""
 
@@ -81,35 +78,9 @@ def _frame(notification: Notification) -> bytes:
 @asynccontextmanager
 async def serving(connections: int) -> AsyncIterator[tuple[Node, BareSends]]:
     """Run a node with subscribed clients, and as many bare connections beside it; both lead to the same process."""
-    settings = load(
-        None, {}, {"auth.anonymous": True, "listen.websocket": "127.0.0.1:0", "listen.device": "", "listen.http": ""}
-    )
     async with (
         bare_sends(connections) as bare,
-        open_node(settings) as node,
-        _drain(bare.port, node, connections),
+        crowded_node(connections, TOPIC, bare_port=bare.port) as node,
     ):
         await bare.connected()
         yield node, bare
-
-
-@asynccontextmanager
-async def _drain(bare_port: int, node: Node, connections: int) -> AsyncIterator[None]:
-    assert node.websocket_address is not None
-    arguments = [str(argument) for argument in (bare_port, node.websocket_address.port, connections, TOPIC)]
-    command = [sys.executable, "-m", "tests.bench.drain", *arguments]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        with trio.fail_after(CONNECT_S):
-            assert await read_line(process.stdout) == b"ready"
-        yield
-    finally:
-        with trio.CancelScope(shield=True):
-            await process.stdin.aclose()
-            with trio.move_on_after(5.0):
-                await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
