@@ -15,6 +15,7 @@ import trio
 from notifyd.node import Node, open_node
 from notifyd.settings import load
 from tests.bench.lines import read_line
+from tests.certificates import Certificates
 from tests.reliability.node_process import raise_descriptor_limit
 
 CONNECT_S = 60.0
@@ -24,6 +25,7 @@ SETTINGS = {
     "listen.websocket": "127.0.0.1:0",
     "listen.device": "",
     "listen.http": "",
+    "limits.handshake": "60s",
     "limits.connects": UNPACED,
     "limits.messages": UNPACED,
     "limits.connections": {"limit": 20_000, "resume": 19_000},
@@ -32,18 +34,24 @@ SETTINGS = {
 
 @asynccontextmanager
 async def crowded_node(
-    connections: int, topic: str, *, bare_port: int = 0, settings: Mapping[str, Any] | None = None
+    connections: int,
+    topic: str,
+    *,
+    bare_port: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node with so many clients; where `topic` has a `{}`, the number of the client goes there.
 
     With `bare_port`, as many bare connections are made to it by the same process, which reads everything away.
     """
     raise_descriptor_limit()
+    by_tls = {"listen.tls": {"certificate": str(tls.server), "key": str(tls.server_key)}} if tls else {}
     with own_core():
-        async with open_node(load(None, {}, {**SETTINGS, **(settings or {})})) as node:
+        async with open_node(load(None, {}, {**SETTINGS, **by_tls, **(settings or {})})) as node:
             assert node.websocket_address is not None
-            port = node.websocket_address.port
-            async with bench_process("drain", bare_port, port, connections, topic):
+            clients = (bare_port, node.websocket_address.port, connections, topic, *(["tls"] if tls else []))
+            async with bench_process("drain", *clients):
                 yield node
 
 
