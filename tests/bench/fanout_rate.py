@@ -44,7 +44,7 @@ async def measure(*, quick: bool) -> list[Result]:
     async with crowded_node(connections, TOPIC, settings={"topics": TOPICS}) as node:
         assert node.websocket_address is not None
         alone = await _delivery(node, node.websocket_address.port, messages)
-    async with _behind_redis(connections) as (node, port):
+    async with behind_redis(connections) as (node, port):
         redis = await _delivery(node, port, messages)
     centrifuge = f"Centrifuge, {CENTRIFUGE_PER_S:,}/s, {connections} clients"
     return [
@@ -56,7 +56,7 @@ async def measure(*, quick: bool) -> list[Result]:
 
 
 @asynccontextmanager
-async def _behind_redis(connections: int) -> AsyncIterator[tuple[Node, int]]:
+async def behind_redis(connections: int) -> AsyncIterator[tuple[Node, int]]:
     """Run two nodes over one Redis: that with the clients here, and one in a process of its own, with its port."""
     with standalone(appendonly="no") as server:
         async with (
