@@ -31,6 +31,7 @@ from tests.bench import (
     redis_nodes,
     traces,
 )
+from tests.bench.bare_sends import NoCompiler
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
 
@@ -67,7 +68,10 @@ def main() -> int:
     raise_descriptor_limit()
     results: list[Result] = []
     for name in options.only or MEASUREMENTS:
-        results += trio.run(_measure, name, options.quick)
+        try:
+            results += trio.run(_measure, name, options.quick)
+        except NoCompiler as failure:
+            parser.error(str(failure))
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps([result.as_json() for result in results], indent=1), encoding="utf-8")

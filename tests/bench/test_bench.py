@@ -65,3 +65,14 @@ def test_the_table_says_what_was_missed() -> None:
         "a          2.00 us    1.00 us  b   0.50  >= 1    MISSED",
         "long name  1.00 KB    2.00 KB  c   2.00",
     ]
+
+
+def test_without_a_compiler_it_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "fanout"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "no C compiler" in capsys.readouterr().err
