@@ -23,7 +23,7 @@ UNPACED = {"rate": 100_000, "burst": 100_000}
 SETTINGS = {
     "auth.anonymous": True,
     "listen.websocket": "127.0.0.1:0",
-    "listen.device": "",
+    "listen.device": "127.0.0.1:0",
     "listen.http": "",
     "limits.handshake": "60s",
     "limits.connects": UNPACED,

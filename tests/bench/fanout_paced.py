@@ -42,14 +42,14 @@ async def measure(*, quick: bool) -> list[Result]:
 async def _listening(connections: int) -> AsyncIterator[tuple[trio.Process, int]]:
     async with crowded_node(0, TOPIC, settings={"topics": TOPICS}) as node:
         assert node.websocket_address is not None
-        port = node.websocket_address.port
-        async with bench_process("listen", port, connections, TOPIC) as listeners:
-            yield listeners, port
+        assert node.device_address is not None
+        async with bench_process("listen", node.websocket_address.port, connections, TOPIC) as listeners:
+            yield listeners, node.device_address.port
 
 
 async def _late_ms(listeners: trio.Process, port: int, per_s: int, messages: int) -> tuple[float, float]:
     """Publish so many at this pace; the median and the 99th percentile of how late they were, in milliseconds."""
-    publisher = await Line.connected(port, "websocket")
+    publisher = await Line.connected(port, "device")
     await _publish(publisher, per_s, WARM_UP)
     await _ask(listeners)
     await _publish(publisher, per_s, messages)

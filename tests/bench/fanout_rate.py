@@ -42,8 +42,8 @@ async def measure(*, quick: bool) -> list[Result]:
     """Publish to a node of its own, then through another node and Redis."""
     connections, messages = (250, 1000) if quick else (1000, 2000)
     async with crowded_node(connections, TOPIC, settings={"topics": TOPICS}) as node:
-        assert node.websocket_address is not None
-        alone = await _delivery(node, node.websocket_address.port, messages)
+        assert node.device_address is not None
+        alone = await _delivery(node, node.device_address.port, messages)
     async with behind_redis(connections) as (node, port):
         redis = await _delivery(node, port, messages)
     centrifuge = f"Centrifuge, {CENTRIFUGE_PER_S:,}/s, {connections} clients"
@@ -63,7 +63,7 @@ async def behind_redis(connections: int) -> AsyncIterator[tuple[Node, int]]:
             running_nodes(1, server.url) as nodes,
             crowded_node(connections, TOPIC, settings={"topics": TOPICS, "broker.url": server.url}) as node,
         ):
-            yield node, nodes.port(0, "websocket")
+            yield node, nodes.port(0, "device")
 
 
 async def _delivery(node: Node, port: int, messages: int) -> Cost:

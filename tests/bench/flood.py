@@ -2,8 +2,8 @@
 
     python -m tests.bench.flood PORT CONNECTIONS WINDOW TOPIC DATA
 
-For each line COUNT on stdin they publish about so many messages over their WebSocket connections, `WINDOW` at a time on
-each, and wait for every reply; on stdout comes how many they were, and the real seconds it took. Ends with its stdin.
+For each line COUNT on stdin they publish about so many messages over their device links, `WINDOW` at a time on each,
+and wait for every reply; on stdout comes how many they were, and the real seconds it took. Ends with its stdin.
 """
 
 import json
@@ -12,14 +12,14 @@ import sys
 import time
 
 from tests.bench.drain import READ_BYTES, read_until
-from tests.reliability.raw_clients import UPGRADE, masked
+from tests.reliability.raw_clients import data_frame
 
 REPLY = b'"op":"published"'
 
 
 def main(port: int, connections: int, window: int, topic: str, data: str) -> None:
     publishers = [_connected(port) for _ in range(connections)]
-    request = masked(1, json.dumps({"op": "publish", "id": 1, "topic": topic, "data": json.loads(data)}).encode())
+    request = data_frame({"op": "publish", "id": 1, "topic": topic, "data": json.loads(data)})
     print("ready", flush=True)
     for line in sys.stdin:
         rounds = max(1, int(line) // (connections * window))
@@ -35,9 +35,7 @@ def main(port: int, connections: int, window: int, topic: str, data: str) -> Non
 def _connected(port: int) -> socket.socket:
     publisher = socket.create_connection(("127.0.0.1", port))
     publisher.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    publisher.sendall(UPGRADE)
-    read_until(publisher, b"\r\n\r\n")
-    publisher.sendall(masked(1, b'{"op":"connect","id":1}'))
+    publisher.sendall(data_frame({"op": "connect", "id": 1}))
     read_until(publisher, b'"op":"connected"')
     return publisher
 
