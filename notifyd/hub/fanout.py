@@ -70,7 +70,7 @@ class Fanout:
                 count = self._trace(topic, delivery, left_out.outbox if left_out else None, notification.trace)
             if count:
                 self._queued.append((notification, count))
-                if self._fresh_bytes >= JOINED_BYTES:
+                if self._fresh_bytes >= JOINED_BYTES:  # a whole write: nothing is won by waiting
                     self.flush()
             if self._topic_counts.is_counted:
                 self._topic_counts.deliver(topic.name, count, topic.position)
@@ -197,7 +197,10 @@ class Fanout:
 
 
 def hand_all(outboxes: Iterable[Outbox], delivery: Delivery, left_out: Outbox | None = None) -> None:
-    """Hand a delivery to outboxes, all but `left_out`; `flush_all` has to follow in this step or the next."""
+    """Hand a delivery to outboxes, all but `left_out`; `flush_all` has to follow in this step or the next.
+
+    Most of them were handed the same before, and go on sharing one chain: so it is known that they share the bytes.
+    """
     before: Fresh = None
     after: Fresh = before, delivery
     for outbox in outboxes:
