@@ -4,9 +4,13 @@ Source: spec/wire.md, "Topics".
 """
 
 import re
+from functools import lru_cache
 
 MAX_TOPIC_BYTES = 255
 """A topic's longest UTF-8 form: it fits one length byte, a log line and a Redis key comfortably."""
+
+TOPICS_REMEMBERED = 4096
+"""Topics known to be valid: those in use are few, and each comes again and again."""
 
 SEPARATOR = ":"
 ONE_PART = "*"
@@ -17,6 +21,7 @@ _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 """White space as Unicode defines it, and the control characters C0, DEL and C1."""
 
 
+@lru_cache(maxsize=TOPICS_REMEMBERED)
 def check_topic(topic: str) -> str:
     """Return `topic` as it came; raise ValueError that says what is wrong when it is not a valid topic."""
     _check_text(topic, "topic")
@@ -36,7 +41,7 @@ class Pattern:
     Raises ValueError on a pattern that is no pattern. Patterns are equal when their text is.
     """
 
-    __slots__ = ("_parts", "_rest", "text")
+    __slots__ = ("_beginning", "_parts", "_rest", "text")
 
     def __init__(self, text: str) -> None:
         _check_text(text, "pattern")
@@ -49,9 +54,12 @@ class Pattern:
         self.text = text
         self._rest = parts[-1] == REST
         self._parts = parts[:-1] if self._rest else parts
+        self._beginning = text.partition(ONE_PART)[0]
 
     def matches(self, topic: str) -> bool:
         """Whether a valid topic is covered by this pattern."""
+        if not topic.startswith(self._beginning):
+            return False
         parts = topic.split(SEPARATOR)
         if self._rest:
             if len(parts) <= len(self._parts):

@@ -20,8 +20,7 @@ Scope: TypeAlias = Literal["node"] | None
 """How far something reaches: "node" while only this node's clients are known to be reached, None when all can be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(msgspec.Struct, frozen=True, gc=False):
     """How much of a topic is kept: `history` messages, each for `ttl_s` seconds. No history: no positions."""
 
     history: int

@@ -24,6 +24,7 @@ COMMANDS = (
     "config",
     "publish",
     "subscribe",
+    "bench",
     "decode",
     "tree",
     "top",

@@ -39,18 +39,18 @@ class RequestLimits:
 
     def take_request(self, now_s: float) -> None:
         """Count a request. Raises RequestError 429 above the rate, RemoteProtocolError (4029) for a flood."""
-        buckets = (self._own,) if self.user is None else (self._own, self.user)
-        wait_s = max(bucket.wait_s(now_s) for bucket in buckets)
-        if wait_s > 0:
+        own, user = self._own, self.user
+        user_wait_s = 0.0 if user is None else user.wait_s(now_s)
+        if user_wait_s > 0 or not own.take(now_s):
             self._take_flood(now_s)
-            retry_after_s = math.ceil(wait_s * 1000) / 1000
+            retry_after_s = math.ceil(max(user_wait_s, own.wait_s(now_s)) * 1000) / 1000
             raise RequestError(
                 ErrorCode.RATE_LIMITED,
                 f"too many requests: try again in {retry_after_s} s",
                 retry_after_s=retry_after_s,
             )
-        for bucket in buckets:
-            bucket.take(now_s)
+        if user is not None:
+            user.take(now_s)
 
     def _take_flood(self, now_s: float) -> None:
         """Count a refused request: a client that goes on, whatever it is told, is cut off."""

@@ -39,7 +39,11 @@ async def read(connection: Connection) -> None:
 
 
 async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
+    """Handle frames in order. Replies leave together, but not those that would have to wait for another request's."""
+    may_wait = connection.context.hub.broker.is_shared
     for count, frame in enumerate(frames, start=1):
+        if may_wait:
+            connection.outbox.flush()
         if connection.subscriber is None:
             connection.count_before_connect(HEADER_BYTES + len(frame.payload))
         await _handle(connection, frame)

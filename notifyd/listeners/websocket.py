@@ -183,10 +183,11 @@ async def _echo(connection: Connection) -> None:
     transport = connection.transport
     assert isinstance(transport, WebSocketTransport)
     transport.set_payload_limit(connection.context.settings.limits.payload_bytes)
-    while (message := await transport.receive_message()) is not None:
-        connection.outbox.put_frame(echo_frame(message))
-        connection.outbox.flush()
-        await connection.outbox.wait_drained()
+    while (messages := await transport.receive_messages()) is not None:
+        for message in messages:
+            connection.outbox.put_frame(echo_frame(message))
+            connection.outbox.flush()
+            await connection.outbox.wait_drained()
 
 
 def _choose_subprotocol(head: RequestHead) -> str | None:

@@ -26,6 +26,7 @@ class Metrics:
             name: {series: Histogram(metric.bounds) for series in metric.series()}
             for name, metric in HISTOGRAMS.items()
         }
+        self._names = {name: tuple(metric.labels) for name, metric in {**COUNTERS, **HISTOGRAMS}.items()}
         self._shown: dict[str, Shown] = {}
 
     def count(self, name: str, amount: int, labels: Mapping[str, str]) -> bool:
@@ -33,9 +34,11 @@ class Metrics:
         counts = self._counts.get(name)
         if counts is None:
             return False
-        series = _series(COUNTERS[name], labels) if labels else ()
-        if series is None or series not in counts:
-            return False
+        series: Series | None = tuple(labels.values())
+        if series not in counts or tuple(labels) != self._names[name]:
+            series = _series(COUNTERS[name], labels)
+            if series is None or series not in counts:
+                return False
         counts[series] += amount
         return True
 
@@ -44,9 +47,11 @@ class Metrics:
         histograms = self._histograms.get(name)
         if histograms is None:
             return False
-        series = _series(HISTOGRAMS[name], labels) if labels else ()
-        if series is None or series not in histograms:
-            return False
+        series: Series | None = tuple(labels.values())
+        if series not in histograms or tuple(labels) != self._names[name]:
+            series = _series(HISTOGRAMS[name], labels)
+            if series is None or series not in histograms:
+                return False
         histograms[series].observe(value, times)
         return True
 

@@ -1,12 +1,15 @@
 """The WebSocket transport: the only file of the server that knows trio-websocket.
 
-trio-websocket does the handshake and reads messages; it believes to have a stream of its own. That stream is ours:
-what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames.
+trio-websocket does the handshake and reads what comes; it believes to have a stream of its own. That stream is ours:
+what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames. Messages that
+arrive whole, nearly all there are, never get to it: the stream puts them, those of one read together, into the channel
+in which trio-websocket hands over its own. So the order of all is kept, by the task that reads.
 
 Source: RFC 6455; spec/wire.md, "Transports".
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
@@ -32,22 +35,26 @@ _CLOSE_BYTE = 0x80 | Opcode.CLOSE
 
 
 class GuardedStream(trio.abc.Stream):
-    """What trio-websocket reads from and writes to, in place of a socket."""
+    """What trio-websocket reads from and writes to, in place of a socket. Plain messages go into `received` instead."""
 
     __slots__ = (
+        "_asked",
         "_attached",
         "_control_frames",
         "_guard",
-        "_handled",
         "_head",
         "_messages",
         "_on_bytes",
+        "_one_by_one",
         "_outbox",
         "_stream",
         "_trailing",
         "close_sent",
         "error",
+        "received",
     )
+
+    received: "trio.MemorySendChannel[Any]"
 
     def __init__(
         self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
@@ -62,8 +69,9 @@ class GuardedStream(trio.abc.Stream):
         self._control_frames = 0
         self._outbox: Outbox | None = None
         self._attached: trio.Event | None = trio.Event()
-        self._handled: trio.Event | None = trio.Event()
+        self._one_by_one = True
         self._messages = 0
+        self._asked: trio.Event | None = None
 
     def attach(self, outbox: Outbox) -> None:
         """Send through the outbox from now on, and let through what the client sends."""
@@ -76,9 +84,7 @@ class GuardedStream(trio.abc.Stream):
         """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
 
         Nothing passes before `attach`: wsproto forgets what it receives before it has answered the upgrade, and a
-        pong must not overtake the outbox. Until `let_all_through` a message waits for the one before it: what follows
-        `connect` is held to the limits of a connected client. A violation is kept in `error` and looks like a broken
-        socket.
+        pong must not overtake the outbox. A violation is kept in `error` and looks like a broken socket.
         """
         await trio.lowlevel.checkpoint()
         if self._head:
@@ -88,15 +94,12 @@ class GuardedStream(trio.abc.Stream):
             return head
         if self._attached is not None:
             await self._attached.wait()
-        while self._handled is not None and self._guard.between_frames and self._guard.messages_seen > self._messages:
-            await self._handled.wait()
         try:
-            while (piece := self._guard.next_piece()) is None:
+            while not (piece := await self._next_piece()):
                 data = await self._stream.receive_some()
                 if not data:
                     return b""
                 self._guard.feed(data)
-            self._on_bytes(self._new_control_frames())
         except RemoteProtocolError as error:
             self.error = error
         except StreamBroken:
@@ -105,18 +108,60 @@ class GuardedStream(trio.abc.Stream):
             return piece
         raise trio.BrokenResourceError
 
+    async def _next_piece(self) -> bytes | None:
+        """Hand over the messages that come next; return what trio-websocket has to see then, None for nothing.
+
+        Until `let_all_through` a message waits for the one before it: what follows `connect` is held to the limits of a
+        connected client. A Close always waits: nothing is sent behind its answer.
+        """
+        guard = self._guard
+        while True:
+            while self._one_by_one and guard.between_frames and self._messages < guard.messages_seen:
+                await self._wait_asked()
+            if not self._takes_messages() or not (messages := guard.next_messages()):
+                break
+            self._on_bytes(0)
+            await self._hand_over(messages)
+        seen = guard.messages_seen
+        piece = guard.next_piece()
+        if piece:
+            self._on_bytes(self._new_control_frames())
+            while guard.close_seen and self._messages < seen:
+                await self._wait_asked()
+        return piece
+
+    def _takes_messages(self) -> bool:
+        """Whether plain messages go past trio-websocket by now.
+
+        Its reader holds on to the last event that it had: but for a first message, to the handshake's, 1.4 KB.
+        """
+        return not self._one_by_one and self._guard.messages_seen > 0
+
+    async def _hand_over(self, messages: list[str | bytes]) -> None:
+        """Put messages behind those that trio-websocket handed over; wait where nobody has taken the last ones."""
+        try:
+            self.received.send_nowait(messages)
+        except trio.WouldBlock:
+            await self.received.send(messages)
+
+    async def _wait_asked(self) -> None:
+        """Wait for `ask`, or for `let_all_through`."""
+        self._asked = trio.Event()
+        await self._asked.wait()
+
     def ask(self, messages: int) -> None:
         """Take note that all of the first `messages` messages have been handled, and more are wanted."""
-        if self._handled is not None:
-            self._messages = messages
-            self._handled.set()
-            self._handled = trio.Event()
+        self._messages = messages
+        if self._asked is not None:
+            self._asked.set()
+            self._asked = None
 
     def let_all_through(self) -> None:
         """Wait no longer, before each message is judged, until the one before it has been handled."""
-        if self._handled is not None:
-            self._handled.set()
-            self._handled = None
+        self._one_by_one = False
+        if self._asked is not None:
+            self._asked.set()
+            self._asked = None
 
     def _new_control_frames(self) -> int:
         seen = self._guard.pings_seen + self._guard.pongs_seen
@@ -162,31 +207,31 @@ class WebSocketTransport:
         self._fault: RemoteProtocolError | None = None
 
     async def receive(self) -> list[Frame] | None:
-        """Wait for a message: a text one is one JSON frame, a binary one is whole frames."""
+        """Wait for messages: a text one is one JSON frame, a binary one is whole frames."""
         if self._fault is not None:
             raise self._fault
-        message = await self.receive_message()
-        if message is None:
-            return None
-        if isinstance(message, str):
-            return [Frame(FrameType.JSON, 0, message)]
-        return self._read_frames(message)
+        messages = await self.receive_messages()
+        return None if messages is None else self._read_frames(messages)
 
-    def _read_frames(self, message: bytes) -> list[Frame]:
+    def _read_frames(self, messages: list[str | bytes]) -> list[Frame]:
         frames: list[Frame] = []
         try:
-            frames.extend(frames_of_message(message, self._limit_bytes))
+            for message in messages:
+                if isinstance(message, str):
+                    frames.append(Frame(FrameType.JSON, 0, message))
+                else:
+                    frames.extend(frames_of_message(message, self._limit_bytes))
         except RemoteProtocolError as fault:
             if not frames:
                 raise
             self._fault = fault  # told once the frames before it have been handled
         return frames
 
-    async def receive_message(self) -> str | bytes | None:
-        """Wait for a whole message; None when the peer is gone. Raises RemoteProtocolError."""
+    async def receive_messages(self) -> list[str | bytes] | None:
+        """Wait for whole messages that arrived together; None when the peer is gone. Raises RemoteProtocolError."""
         self._stream.ask(self._messages)
         try:
-            message: str | bytes = await self._websocket.get_message()
+            received: list[str | bytes] | str | bytes = await self._websocket.get_message()
         except ConnectionClosed:
             if self._stream.error is not None:
                 raise self._stream.error from None
@@ -199,8 +244,9 @@ class WebSocketTransport:
             if closed.code in _PROTOCOL_ERRORS:
                 raise RemoteProtocolError(closed.reason or "", CloseCode(closed.code)) from None
             return None
-        self._messages += 1
-        return message
+        messages = received if isinstance(received, list) else [received]
+        self._messages += len(messages)
+        return messages
 
     def attach(self, outbox: Outbox) -> None:
         """Send pongs and the close reply through the outbox."""
@@ -242,6 +288,7 @@ async def open_websocket(
     # wsproto's front keeps the handshake's HTTP parser for the connection's whole life, 3 KB each; what it passes every
     # call on to has the same methods.
     websocket._wsproto = websocket._wsproto.connection  # type: ignore[assignment]  # noqa: SLF001
+    guarded.received = websocket._send_channel  # noqa: SLF001 - the place of every message in the order of all
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
     return WebSocketTransport(websocket, guarded, guard, form)
 

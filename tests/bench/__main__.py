@@ -1,15 +1,16 @@
 """`python -m tests.bench`: all measurements side by side in one run, as a table of ratios.
 
-    python -m tests.bench                     all of them
-    python -m tests.bench codec fanout        these
-    python -m tests.bench --json FILE         the table, and the figures in a file
-    python -m tests.bench --quick             fewer clients and rounds: half a minute becomes ten seconds
+    python -m tests.bench                     all of them; the figures go to tests/bench/results.json
+    python -m tests.bench codec fanout        these; the others stay there as they were
+    python -m tests.bench --curves            how figures grow, instead: takes some minutes
+    python -m tests.bench --quick             fewer clients and rounds: minutes become seconds, and nothing is kept
+    python -m tests.bench --json FILE         the figures go to FILE
 
-Ends with 1 when a target is missed.
+Ends with 1 when a target is missed. `python -m tests.bench.document` then writes the figures into the README, and draws
+spec/*.svg.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,62 +25,79 @@ from tests.bench import (
     fanout_paced,
     fanout_rate,
     fanout_tls,
+    field,
     idle,
     metrics,
+    record,
     redis_broker,
     redis_link,
     redis_nodes,
+    requests,
     traces,
 )
-from tests.bench.bare_sends import NoCompiler
+from tests.bench.curve import Curve
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
 
-
-async def _codec(*, quick: bool) -> list[Result]:
-    return codec.measure(quick=quick)
-
-
 MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
-    "codec": _codec,
+    "codec": codec.measure,
     "fanout": fanout.measure,
     "fanout_rate": fanout_rate.measure,
     "fanout_tls": fanout_tls.measure,
     "fanout_growth": fanout_growth.measure,
     "fanout_paced": fanout_paced.measure,
+    "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
     "connects": connects.measure,
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
     "redis_nodes": redis_nodes.measure,
+    "requests": requests.measure,
     "traces": traces.measure,
 }
 
+CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"fanout_growth": fanout_growth.curves}
+
 
 def main() -> int:
+    options = _options()
+    raise_descriptor_limit()
+    results: dict[str, list[Result]] = {}
+    curves: dict[str, list[Curve]] = {}
+    for name in options.only:
+        if options.curves:
+            curves[name] = trio.run(_curves, name, options.quick)
+        else:
+            results[name] = trio.run(_measure, name, options.quick)
+    found = [result for some in results.values() for result in some]
+    print(table(found))
+    if options.json:
+        record.write(options.json, results, curves)
+    return int(any(result.verdict == "MISSED" for result in found))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure notifyd.")
     parser.add_argument("only", nargs="*", metavar="WHAT", help=f"some of: {', '.join(MEASUREMENTS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
-    parser.add_argument("--quick", action="store_true", help="fewer clients and rounds")
+    parser.add_argument("--curves", action="store_true", help="measure how figures grow, instead")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, with those it holds already")
+    parser.add_argument("--quick", action="store_true", help="fewer clients and rounds; kept only with --json")
     options = parser.parse_args()
-    if unknown := [name for name in options.only if name not in MEASUREMENTS]:
-        parser.error(f"no measurement is called {unknown[0]!r}; there are {', '.join(MEASUREMENTS)}")
-    raise_descriptor_limit()
-    results: list[Result] = []
-    for name in options.only or MEASUREMENTS:
-        try:
-            results += trio.run(_measure, name, options.quick)
-        except NoCompiler as failure:
-            parser.error(str(failure))
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps([result.as_json() for result in results], indent=1), encoding="utf-8")
-    return int(any(result.verdict == "MISSED" for result in results))
+    known = CURVES if options.curves else MEASUREMENTS
+    if unknown := [name for name in options.only if name not in known]:
+        parser.error(f"no measurement is called {unknown[0]!r}; there are {', '.join(known)}")
+    options.only = options.only or list(known)
+    options.json = options.json or (None if options.quick else record.RESULTS)
+    return options
 
 
 async def _measure(name: str, quick: bool) -> list[Result]:
     return await MEASUREMENTS[name](quick=quick)
+
+
+async def _curves(name: str, quick: bool) -> list[Curve]:
+    return await CURVES[name](quick=quick)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ ROUNDS = 9
 Action = Callable[[], object]
 
 
-def measure(*, quick: bool) -> list[Result]:
+async def measure(*, quick: bool) -> list[Result]:
     """Decode and encode one data frame both ways."""
     frame = encode_frame(FrameType.JSON, PAYLOAD, TIMESTAMP_MS)
     decoder = FrameDecoder()

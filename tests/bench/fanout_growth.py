@@ -11,6 +11,7 @@ import trio
 
 from notifyd.node import Node
 from tests.bench.crowd import crowded_node
+from tests.bench.curve import Curve
 from tests.bench.fanout import DATA, JOINED, READ_AWAY_S, TOPIC, by_hub_us
 from tests.bench.result import Result, compare
 
@@ -28,16 +29,16 @@ async def measure(*, quick: bool) -> list[Result]:
     return [compare("publish to many topics, one client each", "us", f"one topic, {connections} clients", costs)]
 
 
-async def growth(subscribers: tuple[int, ...] = SUBSCRIBERS, rounds: int = ROUNDS) -> list[tuple[int, float, float]]:
+async def curves(*, quick: bool) -> list[Curve]:
     """Tell, for each number of subscribers, what one message costs at each of them, alone and with others joined."""
-    grown = []
-    for connections in subscribers:
+    single: list[list[float]] = []
+    joined: list[list[float]] = []
+    for connections in SUBSCRIBERS[:3] if quick else SUBSCRIBERS:
         async with crowded_node(connections, TOPIC) as node:
-            single, joined = [
-                median([await by_hub_us(node, messages) for _ in range(rounds)]) for messages in (1, JOINED)
-            ]
-        grown.append((connections, single, joined))
-    return grown
+            for messages, points in ((1, single), (JOINED, joined)):
+                points.append([connections, median([await by_hub_us(node, messages) for _ in range(ROUNDS)])])
+    lines = {"one message": single, f"{JOINED} joined": joined}
+    return [Curve("fanout_growth", "CPU a delivery", "subscribers", "us", lines, logarithmic=True)]
 
 
 async def _by_topics_us(node: Node, topics: list[str]) -> float:
@@ -50,8 +51,3 @@ async def _by_topics_us(node: Node, topics: list[str]) -> float:
     spent_s = time.process_time() - began_s
     await trio.sleep(READ_AWAY_S)
     return spent_s / len(topics) * 1e6
-
-
-if __name__ == "__main__":
-    for connections, single_us, joined_us in trio.run(growth):
-        print(f"{connections:6} subscribers: {single_us:.2f} us, {JOINED} joined {joined_us:.2f} us")

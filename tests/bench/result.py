@@ -32,6 +32,11 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "ratio": self.ratio}
 
+    @classmethod
+    def of_json(cls, kept: dict[str, Any]) -> "Result":
+        """Read what `as_json` wrote."""
+        return cls(**{name: value for name, value in kept.items() if name != "ratio"})
+
 
 def compare(
     name: str, unit: str, against: str, rounds: Sequence[tuple[float, float]], *, target: float | None = None

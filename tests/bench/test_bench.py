@@ -1,34 +1,35 @@
 """Keeps the measurements alive in the normal run, with little weight: half of a target must be met even so."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.bench import record
 from tests.bench.__main__ import MEASUREMENTS, main
+from tests.bench.curve import Curve
 from tests.bench.result import Result, compare, table
 
 
-def run_bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+def run_bench(tmp_path: Path, *arguments: str) -> dict[str, Result]:
     """Run `python -m tests.bench` by itself: what is measured must not be traced for coverage."""
     figures = tmp_path / "figures.json"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-m", "tests.bench", *arguments, "--json", str(figures)]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert finished.returncode in (0, 1), finished.stderr
-    return {result["name"]: result for result in json.loads(figures.read_text())}
+    results, _ = record.read(figures)
+    return {result.name: result for some in results.values() for result in some}
 
 
-def missed(results: dict[str, Any], share: float) -> list[str]:
+def missed(results: dict[str, Result], share: float) -> list[str]:
     """Name the results whose ratio is below this share of their target."""
     return [
-        f"{name}: {result['ratio']:.2f} instead of {result['target']}"
+        f"{name}: {result.ratio:.2f} instead of {result.target}"
         for name, result in results.items()
-        if result["target"] is not None and result["ratio"] < result["target"] * share
+        if result.target is not None and result.ratio < result.target * share
     ]
 
 
@@ -67,12 +68,11 @@ def test_the_table_says_what_was_missed() -> None:
     ]
 
 
-def test_without_a_compiler_it_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["bench", "fanout"])
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "no C compiler" in capsys.readouterr().err
+def test_a_run_replaces_what_it_measured_and_leaves_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    before = Result("a", "us", 2.0, 1.0, "b", target=1.0)
+    after = Result("a", "us", 1.0, 1.0, "b", target=1.0)
+    curve = Curve("cost", "Cost", "subscribers", "us", {"one": [[1, 2.0], [10, None]]}, logarithmic=True)
+    record.write(file, {"first": [before], "second": [before]}, {"fanout": [curve]})
+    record.write(file, {"second": [after]})
+    assert record.read(file) == ({"first": [before], "second": [after]}, {"fanout": [curve]})

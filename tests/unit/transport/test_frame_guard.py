@@ -171,3 +171,59 @@ def test_the_limit_may_change_between_messages() -> None:
     guard.binary_extra_bytes = 0
     with pytest.raises(GuardError, match="20 bytes"):
         pass_through(guard, frame(BINARY, b"a" * 21))
+
+
+class TestWholeMessages:
+    """What the guard takes out of the stream itself."""
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (frame(TEXT), ""),
+            (frame(TEXT, "é".encode()), "é"),
+            (frame(TEXT, b"a" * LIMIT), "a" * LIMIT),
+            (frame(BINARY), b""),
+            (frame(BINARY, bytes(range(125))), bytes(range(125))),
+            (frame(BINARY, bytes(126)), bytes(126)),
+            (frame(BINARY, b"\xff" * (LIMIT + 16)), b"\xff" * (LIMIT + 16)),
+        ],
+    )
+    def test_one_is_unmasked(self, data: bytes, message: str | bytes) -> None:
+        guard = FrameGuard(LIMIT)
+        guard.feed(data)
+        assert guard.next_messages() == [message]
+        assert guard.messages_seen == 1
+        assert guard.next_messages() == []
+        assert guard.next_piece() is None
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            frame(TEXT, b"ab")[:-1],
+            frame(TEXT, b"ab")[:5],
+            frame(TEXT, b"a", final=False),
+            frame(TEXT, b"\xff"),
+            frame(PING),
+            frame(CLOSE),
+        ],
+    )
+    def test_what_is_not_as_plain_is_handed_on(self, data: bytes) -> None:
+        guard = FrameGuard(LIMIT)
+        guard.feed(frame(TEXT, b"1") + data)
+        assert guard.next_messages() == ["1"]
+        assert guard.next_messages() == []
+        if guard.next_piece() is not None:
+            assert guard.next_messages() == []
+
+    @pytest.mark.parametrize(("data", "code"), REFUSED.values(), ids=REFUSED.keys())
+    def test_what_is_wrong_is_judged_as_ever(self, data: bytes, code: int) -> None:
+        guard = FrameGuard(2000 if code == 1008 else LIMIT)
+        guard.feed(data)
+        with pytest.raises(GuardError) as caught:
+            all(iter(lambda: guard.next_messages() or guard.next_piece(), None))
+        assert caught.value.close_code == code
+
+    def test_so_many_at_once_and_no_more(self) -> None:
+        guard = FrameGuard(LIMIT)
+        guard.feed(frame(TEXT, b"a") * 20)
+        assert [len(guard.next_messages()) for _ in range(3)] == [16, 4, 0]

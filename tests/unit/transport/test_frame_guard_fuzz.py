@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import CloseConnection
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from notifyd.transport.frame_guard import FrameGuard, GuardError
 from tests.unit.transport.client_frames import BINARY, CLOSE, CONTINUATION, MASK, PING, TEXT, frame, unmasked
@@ -118,3 +118,66 @@ def test_wsproto_finds_nothing_more_and_nothing_less(data: bytes) -> None:
         assert faults_found_by_wsproto(data[: len(handed_on) + 10] + bytes(600))
     elif code == 0:
         assert faults_found_by_wsproto(data) == faults
+
+
+def read_by_wsproto(server: Connection, data: bytes) -> list[str | bytes | None]:
+    """The messages that wsproto reads; None for what ends the connection."""
+    read: list[str | bytes | None] = []
+    parts: list[str | bytes] = []
+    server.receive_data(data)
+    for event in server.events():
+        if isinstance(event, CloseConnection):
+            return [*read, None]
+        if isinstance(event, TextMessage | BytesMessage):
+            parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
+            if event.message_finished:
+                read.append(parts[0][:0].join(parts))  # type: ignore[arg-type]
+                parts.clear()
+    return read
+
+
+def read_by_both(data: bytes, cuts: list[int]) -> list[str | bytes | None]:
+    """The messages that the guard takes out, and those that wsproto makes of the rest, in their order."""
+    guard, server, read, start = FrameGuard(2**64, 0), _Fragments(), list[str | bytes | None](), 0
+    try:
+        for cut in [*cuts, len(data)]:
+            guard.feed(data[start:cut])
+            start = cut
+            while messages := guard.next_messages() or server.read(guard.next_piece()):
+                read += [message for message in messages if message is not _NOTHING_YET]
+                if None in messages:
+                    return read[: read.index(None) + 1]
+    except GuardError:
+        read.append(None)
+    return read
+
+
+_NOTHING_YET = "a piece of which there is no message yet, \uffff"
+
+
+class _Fragments:
+    """wsproto over pieces: what it reads of each, and at least something while there are any."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._read = 0
+
+    def read(self, piece: bytes | None) -> list[str | bytes | None]:
+        if piece is None:
+            return []
+        self._data += piece
+        read = read_by_wsproto(Connection(ConnectionType.SERVER), self._data)
+        new, self._read = read[self._read :], len(read)
+        return [_NOTHING_YET, *new]
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(streams, cut_lists)
+@example(frame(TEXT, b"\xff") + frame(TEXT, b"a"), [])
+@example(frame(TEXT, b"a") + frame(TEXT, b"b", final=False) + frame(PING) + frame(CONTINUATION) + frame(BINARY), [])
+def test_what_it_takes_out_itself_is_what_wsproto_would_read(data: bytes, cuts: list[int]) -> None:
+    handed_on, code = guarded(data, [], 2**64, 0)
+    expected = read_by_wsproto(Connection(ConnectionType.SERVER), handed_on)
+    if code and None not in expected:
+        expected.append(None)
+    assert read_by_both(data, cuts) == expected

@@ -80,9 +80,61 @@ async def opened(
 async def test_text_is_one_message_and_binary_whole_frames() -> None:
     async with opened() as one:
         binary = encode_heartbeat(FrameType.PING, 7) + encode_frame(FrameType.MSGPACK, b"\x80", 5)
-        await one.client.send_data(frame(TEXT, b"{}") + frame(BINARY, binary))
-        assert await one.transport.receive() == [Frame(FrameType.JSON, 0, "{}")]
-        assert await one.transport.receive() == [Frame(FrameType.PING, 7), Frame(FrameType.MSGPACK, 5, b"\x80")]
+        expected = [Frame(FrameType.JSON, 0, "{}"), Frame(FrameType.PING, 7), Frame(FrameType.MSGPACK, 5, b"\x80")]
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive() == expected[:1]
+        await one.client.send_data(frame(BINARY, binary))
+        assert await one.transport.receive() == expected[1:]
+
+
+async def test_what_arrives_together_is_received_together() -> None:
+    async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive()
+        await one.client.send_data(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
+        received = [await one.transport.receive() or [] for _ in range(2)]
+        assert [frame.payload for frames in received for frame in frames] == [str(number) for number in range(20)]
+        assert [len(frames) for frames in received] == [16, 4]
+
+
+async def test_messages_keep_their_order_whoever_reads_them() -> None:
+    """Those in several fragments, and those cut by the network, are read by trio-websocket."""
+    fragments = frame(TEXT, b"b", final=False) + frame(PING_FRAME, b"p") + frame(CONTINUATION, b"b")
+    async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive()
+        cut = frame(TEXT, b"f" * 50)
+        stream = frame(TEXT, b"a") + fragments + frame(TEXT, b"c") + frame(TEXT, b"d") + fragments + frame(TEXT, b"e")
+        await one.client.send_data(stream + cut[:20])
+        await wait_all_tasks_blocked()
+        await one.client.send_data(cut[20:] + frame(TEXT, b"g"))
+        payloads: list[str | bytes] = []
+        while len(payloads) < 8:
+            payloads += [frame.payload for frame in await one.transport.receive() or []]
+        assert payloads == ["a", "bb", "c", "d", "bb", "e", "f" * 50, "g"]
+        assert one.sent() == [(PONG, b"p")] * 2
+
+
+async def test_a_close_waits_until_what_came_before_it_has_been_answered() -> None:
+    async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"{}"))
+        assert await one.transport.receive()
+        await one.client.send_data(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(CLOSE, b"\x03\xe8"))
+        assert len(await one.transport.receive() or []) == 2
+        await wait_all_tasks_blocked()
+        one.outbox.put_frame(b"\x81\x017")
+        one.outbox.flush()
+        assert await one.transport.receive() is None
+        assert one.sent() == [7, (CLOSE, b"\x03\xe8")]
+
+
+async def test_a_close_with_the_end_of_a_message_does_not_wait_for_it() -> None:
+    async with opened() as one:
+        await one.client.send_data(frame(TEXT, b"1", final=False))
+        await wait_all_tasks_blocked()
+        await one.client.send_data(frame(CONTINUATION, b"2") + frame(CLOSE, b"\x03\xe8"))
+        assert await one.transport.receive() == [Frame(FrameType.JSON, 0, "12")]
+        assert await one.transport.receive() is None
 
 
 @pytest.mark.parametrize(
@@ -199,6 +251,8 @@ async def test_until_the_limit_is_set_messages_are_judged_one_by_one() -> None:
         await wait_all_tasks_blocked()
         one.transport.set_payload_limit(50)
         assert await one.transport.receive() == [Frame(FrameType.JSON, 0, "x" * 50)]
+        await one.client.send_data(frame(TEXT, b"2") + frame(TEXT, b"3"))
+        assert len(await one.transport.receive() or []) == 2, "from now on not"
 
 
 async def test_without_a_new_limit_the_next_message_is_judged_by_the_old_one() -> None:
