@@ -21,6 +21,10 @@ from tests.bench import (
     codec,
     connects,
     fanout,
+    fanout_growth,
+    fanout_paced,
+    fanout_rate,
+    fanout_tls,
     field,
     idle,
     metrics,
@@ -38,6 +42,10 @@ from tests.reliability.node_process import raise_descriptor_limit
 MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "codec": codec.measure,
     "fanout": fanout.measure,
+    "fanout_rate": fanout_rate.measure,
+    "fanout_tls": fanout_tls.measure,
+    "fanout_growth": fanout_growth.measure,
+    "fanout_paced": fanout_paced.measure,
     "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
@@ -49,7 +57,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "traces": traces.measure,
 }
 
-CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {}
+CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"fanout_growth": fanout_growth.curves}
 
 
 def main() -> int:
