@@ -81,7 +81,7 @@ class WebSocketServer:
         transport = await open_websocket(
             connection.nursery,
             connection.stream,
-            head=head.raw,
+            key=head.key,
             trailing=head.trailing,
             subprotocol=subprotocol,
             limit_bytes=CONNECT_BYTES,

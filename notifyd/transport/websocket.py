@@ -1,19 +1,24 @@
 """The WebSocket transport: the only file of the server that knows trio-websocket.
 
-trio-websocket does the handshake and reads messages; it believes to have a stream of its own. That stream is ours:
-what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames.
+The handshake is answered here, from a head that was judged before; trio-websocket reads the messages behind it, and
+believes to have a stream of its own. That stream is ours: what it reads has passed the guard, what it sends goes
+through the connection's outbox as whole frames.
 
 Source: RFC 6455; spec/wire.md, "Transports".
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection as FrameConnection
 
 from notifyd.errors import StreamBroken
 from notifyd.hub.outbox import Outbox
 from notifyd.transport.frame_guard import FrameGuard
+from notifyd.transport.request_head import upgrade
 from notifyd.transport.stream import ByteStream
 from protocol.codec import Frame, FrameType, frames_of_message
 from protocol.errors import CloseCode, RemoteProtocolError
@@ -39,29 +44,23 @@ class GuardedStream(trio.abc.Stream):
         "_control_frames",
         "_guard",
         "_handled",
-        "_head",
         "_messages",
         "_on_bytes",
         "_outbox",
         "_stream",
-        "_trailing",
         "close_sent",
         "error",
     )
 
-    def __init__(
-        self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
-    ) -> None:
+    def __init__(self, stream: ByteStream, guard: FrameGuard, on_bytes: Callable[[int], None]) -> None:
         self.error: RemoteProtocolError | None = None
         self.close_sent = False
         self._stream = stream
         self._guard = guard
-        self._head = head
-        self._trailing = trailing
         self._on_bytes = on_bytes
         self._control_frames = 0
         self._outbox: Outbox | None = None
-        self._attached: trio.Event | None = trio.Event()
+        self._attached: trio.Event | None = None
         self._handled: trio.Event | None = trio.Event()
         self._messages = 0
 
@@ -70,23 +69,18 @@ class GuardedStream(trio.abc.Stream):
         self._outbox = outbox
         if self._attached is not None:
             self._attached.set()
-            self._attached = None  # it has done its work, and there are thousands of connections
+            self._attached = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - the guard cuts
-        """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
+        """Return what the guard lets through, at most 16 frames at a time.
 
-        Nothing passes before `attach`: wsproto forgets what it receives before it has answered the upgrade, and a
-        pong must not overtake the outbox. Until `let_all_through` a message waits for the one before it: what follows
-        `connect` is held to the limits of a connected client. A violation is kept in `error` and looks like a broken
-        socket.
+        Nothing passes before `attach`: a pong must not overtake the outbox. Until `let_all_through` a message waits for
+        the one before it: what follows `connect` is held to the limits of a connected client. A violation is kept in
+        `error` and looks like a broken socket.
         """
         await trio.lowlevel.checkpoint()
-        if self._head:
-            head, self._head = self._head, b""
-            self._guard.feed(self._trailing)
-            self._trailing = b""
-            return head
-        if self._attached is not None:
+        if self._outbox is None:
+            self._attached = trio.Event()
             await self._attached.wait()
         while self._handled is not None and self._guard.between_frames and self._guard.messages_seen > self._messages:
             await self._handled.wait()
@@ -124,14 +118,10 @@ class GuardedStream(trio.abc.Stream):
         return new
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue a control frame in the outbox; before there is one, send the handshake's answer."""
+        """Queue a control frame in the outbox."""
+        assert self._outbox is not None, "nothing is read before there is one"
         frame = bytes(data)
-        if self._outbox is None:
-            try:
-                await send_all(self._stream, frame)
-            except StreamBroken:
-                raise trio.BrokenResourceError from None
-        elif frame[0] == _CLOSE_BYTE:
+        if frame[0] == _CLOSE_BYTE:
             self.close_sent = True
             self._outbox.close(frame, discard=False)
         else:
@@ -221,7 +211,7 @@ async def open_websocket(
     nursery: trio.Nursery,
     stream: ByteStream,
     *,
-    head: bytes,
+    key: str,
     trailing: bytes,
     subprotocol: str | None,
     limit_bytes: int,
@@ -229,19 +219,18 @@ async def open_websocket(
 ) -> WebSocketTransport:
     """Answer a judged upgrade request and return the open WebSocket.
 
-    `head` is the request as trio-websocket is to see it, `trailing` what came behind it. trio-websocket's reader task
-    runs in `nursery`. Raises StreamBroken when the peer does not wait for the answer.
+    `key` is the request's, `trailing` what came behind it. trio-websocket's reader task runs in `nursery`. Raises
+    StreamBroken when the peer does not wait for the answer.
     """
+    await send_all(stream, upgrade(key, subprotocol))
     guard = FrameGuard(limit_bytes)
-    guarded = GuardedStream(stream, guard, head, trailing, on_bytes)
-    request = await wrap_server_stream(nursery, guarded, max_message_size=_UNLIMITED)
-    try:
-        websocket = await request.accept(subprotocol=subprotocol)
-    except ConnectionClosed:
-        raise StreamBroken("the peer left before its upgrade was answered") from None
-    # wsproto's front keeps the handshake's HTTP parser for the connection's whole life, 3 KB each; what it passes every
-    # call on to has the same methods.
-    websocket._wsproto = websocket._wsproto.connection  # type: ignore[assignment]  # noqa: SLF001
+    guard.feed(trailing)
+    guarded = GuardedStream(stream, guard, on_bytes)
+    # wsproto's front parses and writes the handshake a second time, by h11, which costs as much as all else on the way
+    # here. What it passes every call on to from then on has the same methods.
+    frames = cast("WSConnection", FrameConnection(ConnectionType.SERVER))
+    websocket = WebSocketConnection(guarded, frames, max_message_size=_UNLIMITED)
+    nursery.start_soon(websocket._reader_task)  # noqa: SLF001 - as its own `wrap_server_stream` does
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
     return WebSocketTransport(websocket, guarded, guard, form)
 

@@ -59,7 +59,7 @@ async def opened(
         transport = await open_websocket(
             nursery,
             server,
-            head=head.raw,
+            key=head.key,
             trailing=trailing,
             subprotocol=subprotocol,
             limit_bytes=limit_bytes,

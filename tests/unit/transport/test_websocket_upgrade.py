@@ -20,7 +20,7 @@ async def test_a_reset_before_the_answer_is_a_broken_stream_and_no_bug() -> None
             await open_websocket(
                 nursery,
                 wire,
-                head=judged.raw,
+                key=judged.key,
                 trailing=b"",
                 subprotocol=None,
                 limit_bytes=100,
