@@ -78,7 +78,7 @@ class WebSocketServer:
         except Crowded as crowd:
             wait = (("Retry-After", str(ceil(crowd.retry_after_s))),)
             raise HeadError(503, "crowd", str(crowd), wait) from None
-        transport = await open_websocket(
+        transport = open_websocket(
             connection.nursery,
             connection.stream,
             key=head.key,

@@ -138,12 +138,18 @@ class GuardedStream(trio.abc.Stream):
 
 
 class WebSocketTransport:
-    """The receiving half of a WebSocket; see notifyd.connection.transport.Transport."""
+    """The receiving half of a WebSocket; see notifyd.connection.transport.Transport.
 
-    __slots__ = ("_fault", "_guard", "_limit_bytes", "_messages", "_stream", "_websocket", "form")
+    `answer` opens it at the client: the first that its outbox sends.
+    """
 
-    def __init__(self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form) -> None:
+    __slots__ = ("_answer", "_fault", "_guard", "_limit_bytes", "_messages", "_stream", "_websocket", "form")
+
+    def __init__(
+        self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form, answer: bytes
+    ) -> None:
         self.form = form
+        self._answer = answer
         self._websocket = websocket
         self._stream = stream
         self._guard = guard
@@ -193,7 +199,9 @@ class WebSocketTransport:
         return message
 
     def attach(self, outbox: Outbox) -> None:
-        """Send pongs and the close reply through the outbox."""
+        """Queue the answer to the handshake; pongs and the close reply will go through the outbox, too."""
+        outbox.put_frame(self._answer)
+        self._answer = b""
         self._stream.attach(outbox)
 
     def set_payload_limit(self, limit_bytes: int) -> None:
@@ -207,7 +215,7 @@ class WebSocketTransport:
         return b"" if self._stream.close_sent else close_frame(code, message)
 
 
-async def open_websocket(
+def open_websocket(
     nursery: trio.Nursery,
     stream: ByteStream,
     *,
@@ -217,12 +225,10 @@ async def open_websocket(
     limit_bytes: int,
     on_bytes: Callable[[int], None],
 ) -> WebSocketTransport:
-    """Answer a judged upgrade request and return the open WebSocket.
+    """Return the WebSocket that a judged upgrade request asks for; its outbox will send the answer.
 
-    `key` is the request's, `trailing` what came behind it. trio-websocket's reader task runs in `nursery`. Raises
-    StreamBroken when the peer does not wait for the answer.
+    `key` is the request's, `trailing` what came behind it. trio-websocket's reader task runs in `nursery`.
     """
-    await send_all(stream, upgrade(key, subprotocol))
     guard = FrameGuard(limit_bytes)
     guard.feed(trailing)
     guarded = GuardedStream(stream, guard, on_bytes)
@@ -232,11 +238,11 @@ async def open_websocket(
     websocket = WebSocketConnection(guarded, frames, max_message_size=_UNLIMITED)
     nursery.start_soon(websocket._reader_task)  # noqa: SLF001 - as its own `wrap_server_stream` does
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
-    return WebSocketTransport(websocket, guarded, guard, form)
+    return WebSocketTransport(websocket, guarded, guard, form, upgrade(key, subprotocol))
 
 
 async def send_all(stream: ByteStream, data: bytes) -> None:
-    """Send bytes that have no outbox yet: a handshake's answer. Raises StreamBroken."""
+    """Send bytes that have no outbox: the refusal of a handshake. Raises StreamBroken."""
     rest = memoryview(data)
     while rest or stream.has_unsent:
         sent_bytes = stream.send_now(rest)
