@@ -22,6 +22,7 @@ FLOORS = {
     "notifyd.model": 1,
     "notifyd.errors": 1,
     "notifyd.events": 1,
+    "notifyd.text": 1,
     "notifyd.tracing": 1,
     "notifyd.settings": 1,
     "notifyd.policy": 1,
@@ -47,7 +48,7 @@ FLOORS = {
 
 SIDE_DOORS = {
     "notifyd.client": ("protocol", "notifyd.transport", "notifyd.model", "notifyd.errors"),
-    "notifyd.bench": ("protocol", "notifyd.errors"),
+    "notifyd.bench": ("protocol", "notifyd.errors", "notifyd.text", "notifyd.client"),
 }
 """The client and the load generator, programs of their own: they import only these, and only the top floor them."""
 

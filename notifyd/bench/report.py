@@ -57,7 +57,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     histogram: list[tuple[float, int]]
     """(upper bound in milliseconds, count), without empty buckets."""
     phases: dict[str, float]
-    """Seconds of each phase: "connect", "warm-up", "measure", "recover"."""
+    """Seconds of each: "connect", "warm-up", "measure", "cut", "miss", "recover". Samples may be of "drain", too."""
     errors: dict[str, int]
     """How often each kind of error was met."""
     saturated: str | None
@@ -65,6 +65,8 @@ class LoadReport(msgspec.Struct, frozen=True):
     server_cpu: float | None
     server_memory_bytes: int | None
     samples: list[Sample]
+    connection_memory_bytes: int | None = None
+    """What the server's memory grew by for each connection that was opened."""
 
 
 class Comparison(msgspec.Struct, frozen=True):

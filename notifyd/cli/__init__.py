@@ -21,6 +21,7 @@ COMMANDS = (
     "config",
     "publish",
     "subscribe",
+    "bench",
     "decode",
     "tree",
     "top",

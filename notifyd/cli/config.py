@@ -14,7 +14,7 @@ from notifyd.cli.node_api import (
     ask_node,
     refusal,
 )
-from notifyd.cli.text import printable
+from notifyd.text import printable
 
 if TYPE_CHECKING:
     from notifyd.listeners.http.configuring import ConfigurationAnswer, VersionAnswer

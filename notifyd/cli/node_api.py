@@ -108,9 +108,9 @@ def refusal(command: str, url: str, status: int, body: bytes) -> "NotifydError":
     """Put what a node answered instead of what was asked for into words."""
     import msgspec
 
-    from notifyd.cli.text import printable
     from notifyd.errors import NotifydError
     from notifyd.listeners.http.answers import ErrorBody
+    from notifyd.text import printable
 
     try:
         problem = msgspec.json.decode(body, type=ErrorBody).error

@@ -13,7 +13,7 @@ from notifyd.cli.node_api import (
     ask_node,
     refusal,
 )
-from notifyd.cli.text import printable
+from notifyd.text import printable
 
 if TYPE_CHECKING:
     from notifyd.listeners.http.revoking import RevocationAnswer

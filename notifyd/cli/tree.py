@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from notifyd.cli.node_api import DEFAULT_HTTP_URL, ApiKeyOption, HttpUrlOption, ask_node
-from notifyd.cli.text import describe_duration, printable
+from notifyd.text import describe_duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

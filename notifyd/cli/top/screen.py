@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,9 +14,9 @@ from rich.text import Text
 
 from notifyd.cli.keys import keys_at_once, wait_quit
 from notifyd.cli.lines import STDOUT, LineWriter
-from notifyd.cli.text import describe_bytes, describe_duration, describe_number, printable
 from notifyd.cli.top.board import NodeBoard, NodeRow
 from notifyd.figures.messages import ByEncoding, Flow, NodeReport, TopicFigures
+from notifyd.text import curve_of, describe_bytes, describe_duration, describe_number, printable
 from protocol.connecting import ConnectionState
 
 REDRAW_S = 0.5
@@ -27,7 +26,6 @@ BAD = "bold white on red"
 DOUBTFUL = "bold black on yellow"
 
 _STATE_STYLES = {"serving": "green", "degraded": BAD, "draining": DOUBTFUL}
-_BARS = "▁▂▃▄▅▆▇█"
 _WIDE_COLUMNS = 110
 _WIDE_CURVE, _NARROW_CURVE = 16, 2
 _WIDE_NAME, _NARROW_NAME = 40, 14
@@ -165,13 +163,6 @@ def describe_state(row: NodeRow, now_s: float) -> Text:
 
 def _flow(name: str, rate: float, values: Sequence[float], width: int) -> tuple[str, tuple[str, str]]:
     return f"{name} {describe_number(rate):>5} ", (curve_of(values, width), "cyan")
-
-
-def curve_of(values: Sequence[float], width: int) -> str:
-    """Draw the newest values as bars, one character each, the highest of them in full height."""
-    shown = list(islice(values, max(0, len(values) - width), None))
-    most = max(shown, default=0.0) or 1.0
-    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in shown)
 
 
 def _cut(text: str, width: int) -> str:

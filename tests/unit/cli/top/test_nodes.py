@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from notifyd.cli.top.board import FORGET_NODE_S, SILENT_S, NodeBoard, read_said
-from notifyd.cli.top.screen import Picture, curve_of, describe_board
+from notifyd.cli.top.screen import Picture, describe_board
 from notifyd.figures.messages import (
     BrokerFigures,
     ByEncoding,
@@ -192,16 +192,6 @@ def test_what_a_node_of_another_version_says_is_passed_over(changed: dict[str, A
     assert read_said({**said, "more": 1}, NodeReport) == FIGURES
     for data in ({**said, **changed}, None, [], "n1", {}):
         assert read_said(data, NodeReport) is None
-
-
-@given(st.lists(st.floats(0, 1e9), max_size=80), st.integers(1, 40))
-def test_a_curve_shows_the_newest_values_the_highest_in_full(values: list[float], width: int) -> None:
-    curve, shown = curve_of(values, width), values[-width:]
-    assert len(curve) == len(shown)
-    if any(shown):
-        assert curve[shown.index(max(shown))] == "█"
-    for one, other, bar, other_bar in zip(shown, shown[1:], curve, curve[1:], strict=False):
-        assert (one <= other) is (bar <= other_bar) or bar == other_bar
 
 
 def test_as_data_it_says_the_same() -> None:

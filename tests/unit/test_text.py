@@ -1,10 +1,10 @@
-"""Words and numbers for people."""
+"""Words, numbers and curves for people."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.cli.text import describe_bytes, describe_duration, describe_number, printable
+from notifyd.text import curve_of, describe_bytes, describe_duration, describe_number, printable
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,13 @@ def test_bytes() -> None:
 
 def test_what_a_stranger_wrote_cannot_move_the_cursor_or_turn_the_line() -> None:
     assert printable("a:\x1b[2J\u202eb\u200b\n[bold]é") == "a:?[2J?b??[bold]é"
+
+
+@given(st.lists(st.floats(0, 1e9), max_size=80), st.integers(1, 40))
+def test_a_curve_shows_the_newest_values_the_highest_in_full(values: list[float], width: int) -> None:
+    curve, shown = curve_of(values, width), values[-width:]
+    assert len(curve) == len(shown)
+    if any(shown):
+        assert curve[shown.index(max(shown))] == "█"
+    for one, other, bar, other_bar in zip(shown, shown[1:], curve, curve[1:], strict=False):
+        assert (one <= other) is (bar <= other_bar) or bar == other_bar

@@ -1,8 +1,11 @@
-"""Words and numbers as commands show them to people."""
+"""Words, numbers and curves as commands show them to people."""
 
+from collections.abc import Sequence
+from itertools import islice
 from math import floor, log10
 
 _UNITS = ("", "k", "M", "G", "T")
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def describe_duration(duration_ms: int) -> str:
@@ -35,3 +38,10 @@ def describe_bytes(size_bytes: float) -> str:
 def printable(text: str) -> str:
     """Return a stranger's text with a question mark for all that could move the cursor or turn the line around."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def curve_of(values: Sequence[float], width: int) -> str:
+    """Draw the newest values as bars, one character each, the highest of them in full height."""
+    shown = list(islice(values, max(0, len(values) - width), None))
+    most = max(shown, default=0.0) or 1.0
+    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in shown)
