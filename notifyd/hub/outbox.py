@@ -165,17 +165,14 @@ class Outbox:
             self._backlog(lost.topic).append(lost)
 
     def has_room(self, *deliveries: Delivery) -> bool:
-        """Whether deliveries of the past fit now, after sending what can be sent, and leave room for what is live.
-
-        One may stand alone, however large.
-        """
+        """Whether deliveries of the past fit now, after sending what can be sent, and leave room for what is live."""
         self._settle()
         size_bytes = sum(len(delivery.frame(self.form)) for delivery in deliveries)
         share_bytes = self.budget_bytes // REPLAY_SHARE
         if self.queued_bytes + size_bytes > share_bytes:
             self.flush()
-        may_stand_alone = len(deliveries) == 1 and not self.queued_bytes
-        return may_stand_alone or self.queued_bytes + size_bytes <= share_bytes
+        # One may stand alone, however large.
+        return (len(deliveries) == 1 and not self.queued_bytes) or self.queued_bytes + size_bytes <= share_bytes
 
     def flush(self, joined: JoinedFrames | None = None) -> None:
         """Send what is queued with one non-blocking send, or leave it to the writer when the socket would block.

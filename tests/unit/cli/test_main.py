@@ -105,11 +105,3 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
-
-
-def test_version_imports_nothing_of_a_node() -> None:
-    heavy = "typer, trio, jwt, cryptography, msgspec, starlette, hypercorn, construct, redis, structlog, rich"
-    check = f"import sys; print([name for name in '{heavy}'.split(', ') if name in sys.modules])"
-    command = f"from notifyd.cli import main\ntry: main(['version'])\nfinally: {check}"
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, check=True)
-    assert done.stdout.decode() == f"notifyd {__version__}\n[]\n"
