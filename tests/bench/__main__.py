@@ -17,7 +17,20 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import codec, connects, fanout, idle, metrics, record, redis_broker, redis_link, redis_nodes, traces
+from tests.bench import (
+    codec,
+    cold_start,
+    connects,
+    fanout,
+    idle,
+    metrics,
+    record,
+    recovery_storm,
+    redis_broker,
+    redis_link,
+    redis_nodes,
+    traces,
+)
 from tests.bench.curve import Curve
 from tests.bench.result import Result, table
 from tests.reliability.node_process import raise_descriptor_limit
@@ -28,6 +41,8 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "metrics": metrics.measure,
     "idle": idle.measure,
     "connects": connects.measure,
+    "recovery_storm": recovery_storm.measure,
+    "cold_start": cold_start.measure,
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
     "redis_nodes": redis_nodes.measure,
