@@ -162,13 +162,15 @@ class Outbox:
         else:
             self._backlog(lost.topic).append(lost)
 
-    def has_room(self, delivery: Delivery) -> bool:
-        """Whether a delivery of the past fits now, after sending what can be sent, and leaves room for what is live."""
+    def has_room(self, *deliveries: Delivery) -> bool:
+        """Whether deliveries of the past fit now, after sending what can be sent, and leave room for what is live."""
         self._settle()
-        size_bytes, share_bytes = len(delivery.frame(self.form)), self.budget_bytes // REPLAY_SHARE
+        size_bytes = sum(len(delivery.frame(self.form)) for delivery in deliveries)
+        share_bytes = self.budget_bytes // REPLAY_SHARE
         if self.queued_bytes + size_bytes > share_bytes:
             self.flush()
-        return not self.queued_bytes or self.queued_bytes + size_bytes <= share_bytes
+        # One may stand alone, however large.
+        return (len(deliveries) == 1 and not self.queued_bytes) or self.queued_bytes + size_bytes <= share_bytes
 
     def flush(self) -> None:
         """Send what is queued and what is fresh, or leave it to the writer when the socket would block."""

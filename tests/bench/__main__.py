@@ -19,6 +19,7 @@ import trio
 
 from tests.bench import (
     codec,
+    cold_start,
     connects,
     fanout,
     fanout_growth,
@@ -29,6 +30,7 @@ from tests.bench import (
     idle,
     metrics,
     record,
+    recovery_storm,
     redis_broker,
     redis_link,
     redis_nodes,
@@ -50,6 +52,8 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "metrics": metrics.measure,
     "idle": idle.measure,
     "connects": connects.measure,
+    "recovery_storm": recovery_storm.measure,
+    "cold_start": cold_start.measure,
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
     "redis_nodes": redis_nodes.measure,
