@@ -35,6 +35,7 @@ async def read(connection: Connection) -> None:
     transport = connection.transport
     while not connection.ended and (frames := await transport.receive()) is not None:
         await _handle_all(connection, frames)
+        del frames  # they would wait with us for the next, thousands of times
         connection.outbox.flush()
 
 

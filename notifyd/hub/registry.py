@@ -154,7 +154,7 @@ class Registry:
             topic = self.topics[topic_name] = Topic(topic_name, self._policy_for(topic_name))
         subscription = Subscription(topic, subscriber)
         topic.catching_up[subscriber.outbox] = subscription
-        subscriber.subscriptions[topic_name] = subscription
+        subscriber.subscriptions[topic.name] = subscription  # the topic's string, not one more for each subscriber
         return subscription
 
     def caught_up(self, subscription: Subscription) -> None:

@@ -127,6 +127,9 @@ class ClientListener:
         self._proxies = proxies
         self._accepting: trio.CancelScope | None = None
         self._refusing = 0
+        # What thousands of connections hold is made once: Trio would write down the name of each task anew.
+        self._local = str(address)
+        self._task_name = f"{name} connection"
 
     @property
     def accepts(self) -> bool:
@@ -142,6 +145,7 @@ class ClientListener:
         """Serve until cancelled. Raises ListenError when the address cannot be listened on."""
         listening = bind(self.address, f"listen.{self.name}", reuse_port=self._reuse_port)
         self.address = address_of(listening)  # a restart takes the same port again
+        self._local = str(self.address)
         async with trio.open_nursery() as connections:
             with listening, trio.CancelScope() as accepting:
                 self._accepting = accepting
@@ -169,9 +173,9 @@ class ClientListener:
                 self._welcome(accepted, peer, connections)
 
     def _welcome(self, accepted: socket.socket, peer: tuple[Any, ...], connections: trio.Nursery) -> None:
-        stream = SocketStream(accepted, peer=str(Address(*peer[:2])), local=str(self.address))
+        stream = SocketStream(accepted, peer=str(Address(*peer[:2])), local=self._local)
         if self._admission.admit():
-            connections.start_soon(self._serve_admitted, stream)
+            connections.start_soon(self._serve_admitted, stream, name=self._task_name)
             return
         self._events.count("refusals", reason="connection_limit")
         if self._tls is None:
