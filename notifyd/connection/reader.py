@@ -30,17 +30,11 @@ async def welcome(connection: Connection, opened: Opened) -> None:
     connection.outbox.flush()
 
 
-async def read(connection: Connection) -> None:
-    """Read until the stream or the connection ends. Raises RemoteProtocolError and StreamBroken."""
-    transport = connection.transport
-    while not connection.ended and (frames := await transport.receive()) is not None:
-        await _handle_all(connection, frames)
-        del frames  # they would wait with us for the next, thousands of times
-        connection.outbox.flush()
+async def handle(connection: Connection, frames: list[Frame]) -> None:
+    """Do what frames that arrived together ask for, in order. Raises RemoteProtocolError.
 
-
-async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
-    """Handle frames in order. Replies leave together, but not those that would have to wait for another request's."""
+    Replies leave together, but not those that would have to wait for another request's.
+    """
     may_wait = connection.context.hub.broker.is_shared
     for count, frame in enumerate(frames, start=1):
         if may_wait:
@@ -50,12 +44,13 @@ async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
         if frame.type <= FrameType.PONG:
             _handle_heartbeat(connection, frame)
         else:
-            await _handle(connection, frame)
+            await _handle_request(connection, frame)
         if connection.ended:
             break
         if count % EVENTS_PER_CHECKPOINT == 0:
             connection.outbox.flush()
             await trio.lowlevel.checkpoint()
+    connection.outbox.flush()
 
 
 def _handle_heartbeat(connection: Connection, frame: Frame) -> None:
@@ -70,7 +65,7 @@ def _handle_heartbeat(connection: Connection, frame: Frame) -> None:
         connection.context.events.observe("round_trip_seconds", round_trip_s, transport=connection.transport_name)
 
 
-async def _handle(connection: Connection, frame: Frame) -> None:
+async def _handle_request(connection: Connection, frame: Frame) -> None:
     encoding = Encoding.MSGPACK if frame.type is FrameType.MSGPACK else Encoding.JSON
     if connection.subscriber is None and connection.outbox.form.is_device:
         # A device link is answered in the encoding of its `connect`, and until then in that of its last frame.
