@@ -29,6 +29,7 @@ from notifyd.tracing import Step, Tracer
 from protocol.framing import Form
 from tests.bench.fanout import DATA, TOPIC
 from tests.bench.result import Result, compare
+from tests.kit.scripted_sink import Calls
 
 SUBSCRIBERS = 20
 BATCH = 100
@@ -144,13 +145,5 @@ async def _hub(kind: type[Hub], tracer: Tracer | None = None) -> AsyncIterator[H
 
 
 def _subscriber(number: int) -> Subscriber:
-    outbox = Outbox(
-        NullSink(),
-        Form.WEBSOCKET_JSON,
-        2**20,
-        on_blocked=lambda: None,
-        on_gap=lambda _: None,
-        on_broken=lambda: None,
-        on_overflow=lambda _policy: None,
-    )
+    outbox = Outbox(NullSink(), Form.WEBSOCKET_JSON, 2**20, Calls())
     return Subscriber(SessionId(f"s{number}"), "ada", outbox, end=lambda _code, _message: None, since_ms=0)
