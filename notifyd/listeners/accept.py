@@ -98,9 +98,10 @@ def address_of(listening: socket.socket) -> Address:
 class ClientListener:
     """Accepts clients on one address and serves each in a task of its own.
 
-    `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed; where
-    clients speak TLS, by `tls`, and behind the PROXY headers of `proxies`. A listener serves until cancelled;
-    `stop_accepting` ends only the accepting. With `reuse_port` it shares its address with the node's other workers.
+    `serve` gets each accepted stream, which is counted until it is closed. `refusal` is sent to a client over the
+    connection limit, then it is closed; where clients speak TLS, by `tls`, and behind the PROXY headers of `proxies`. A
+    listener serves until cancelled; `stop_accepting` ends only the accepting. With `reuse_port` it shares its address
+    with the node's other workers.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class ClientListener:
         self._accepting: trio.CancelScope | None = None
         self._refusing = 0
         # What thousands of connections hold is made once: Trio would write down the name of each task anew.
+        self._release = admission.release
         self._local = str(address)
         self._task_name = f"{name} connection"
 
@@ -175,7 +177,8 @@ class ClientListener:
     def _welcome(self, accepted: socket.socket, peer: tuple[Any, ...], connections: trio.Nursery) -> None:
         stream = SocketStream(accepted, peer=str(Address(*peer[:2])), local=self._local)
         if self._admission.admit():
-            connections.start_soon(self._serve_admitted, stream, name=self._task_name)
+            stream.on_closed = self._release
+            connections.start_soon(self._serve, stream, name=self._task_name)
             return
         self._events.count("refusals", reason="connection_limit")
         if self._tls is None:
@@ -207,12 +210,6 @@ class ClientListener:
         await introduce(encrypted, self._proxies, self._events)
         encrypted.send_now(self._refusal)
         await encrypted.finish(REFUSAL_DEADLINE_S)
-
-    async def _serve_admitted(self, stream: SocketStream) -> None:
-        try:
-            await self._serve(stream)
-        finally:
-            self._admission.release()
 
 
 def _listen_error(address: Address, key: str, failure: OSError) -> ListenError:

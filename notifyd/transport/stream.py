@@ -6,6 +6,7 @@ the socket would block waits with `wait_writable` and goes on where the last sen
 
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -50,9 +51,9 @@ class ByteStream(Protocol):
 
 
 class SocketStream:
-    """A ByteStream over a connected stdlib socket, which it owns from here on."""
+    """A ByteStream over a connected stdlib socket, which it owns from here on. `close` calls `on_closed`, once."""
 
-    __slots__ = ("_may_hold_more", "_socket", "local", "peer")
+    __slots__ = ("_may_hold_more", "_socket", "local", "on_closed", "peer")
 
     has_unsent = False
 
@@ -64,6 +65,7 @@ class SocketStream:
         self._may_hold_more = True
         self.peer = peer
         self.local = local
+        self.on_closed: Callable[[], None] | None = None
 
     async def receive_some(self, max_bytes: int = RECEIVE_BYTES) -> bytes:
         """Wait for bytes; see ByteStream. Always a checkpoint."""
@@ -123,3 +125,5 @@ class SocketStream:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._may_hold_more = True  # the next read is to fail: of a closed socket Trio would wait for ever
+            if self.on_closed is not None:
+                self.on_closed()
