@@ -206,14 +206,13 @@ class Connection:
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def heard(self, control_frames: int) -> None:
-        """Note that bytes arrived, whatever they are, with so many control frames of the transport's own among them.
+        """Note that bytes arrived, whatever they are, with so many control frames of a WebSocket's own among them.
 
         Raises RemoteProtocolError (4029) for a flood of them.
         """
-        now_s = self.now_s
-        self.watch.liveness.heard(now_s)
+        self.watch.heard()
         if control_frames:
-            self.limits.take_heartbeats(control_frames, now_s)
+            self.limits.take_heartbeats(control_frames, self.watch.liveness.heard_s)
             if self.subscriber is None:
                 self.count_before_connect(control_frames * CONTROL_FRAME_BYTES)
 

@@ -34,6 +34,10 @@ class Watch:
         self._settings = settings
         self.liveness.misses, self.liveness.floor_s = settings.misses, settings.floor_s
 
+    def heard(self) -> None:
+        """Take note that bytes arrived from the client, whatever they are."""
+        self.liveness.heard(self._clock.monotonic_s())
+
     @property
     def due_s(self) -> float:
         """When `beat` has to be called next."""
