@@ -94,7 +94,7 @@ class Topic:
         return len(self.live) + len(self.catching_up)
 
 
-class Client(Protocol):
+class SubscriberConnection(Protocol):
     """The connection of a subscriber."""
 
     def end(self, code: CloseCode, message: str) -> None:
@@ -113,7 +113,7 @@ class Subscriber:
     session: SessionId
     user: str
     outbox: Outbox
-    client: Client
+    client: SubscriberConnection
     since_ms: int
     identity: Identity | None = None
     subscriptions: dict[str, Subscription] = field(default_factory=dict)

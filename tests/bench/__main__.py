@@ -22,6 +22,7 @@ from tests.bench import (
     connects,
     fanout,
     field,
+    heartbeats,
     idle,
     metrics,
     record,
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
+    "heartbeats": heartbeats.measure,
     "connects": connects.measure,
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
@@ -49,7 +51,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "traces": traces.measure,
 }
 
-CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {}
+CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"idle": idle.curves}
 
 
 def main() -> int:
