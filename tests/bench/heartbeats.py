@@ -5,15 +5,10 @@ gives back what comes. At their pace clients beat as the protocol has it, and th
 What is told is the serving process's CPU time, the kernel's share included.
 """
 
-import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import trio
-
-from tests.bench.lines import read_line
-from tests.bench.quiet_process import MANY, QuietProcess, cpu_us, open_quiet
+from tests.bench.counterpart import Counterpart, cpu_us, running
+from tests.bench.idle import MANY, QUIET_CLIENTS
 from tests.bench.result import Result, compare
 from tests.reliability.node_process import running_node
 
@@ -32,7 +27,7 @@ PINGED_EVERY = 5
 """Intervals after which the node has PINGed everybody once."""
 
 CORE_BUDGET_PERCENT = 5.0
-START_S = 20.0
+BARE = [sys.executable, "-m", "tests.bench.counterparts.trio_echo"]
 
 
 async def measure(*, quick: bool) -> list[Result]:
@@ -44,14 +39,14 @@ async def _in_waves(*, quick: bool) -> list[Result]:
     links, count = (QUICK_LINKS, QUICK_ROUNDS) if quick else (LINKS, ROUNDS)
     async with (
         running_node(MANY) as node,
-        open_quiet() as devices,
-        _bare_server() as (bare_pid, bare_port),
-        open_quiet() as bare,
+        running(QUIET_CLIENTS) as devices,
+        running(BARE) as server,
+        running(QUIET_CLIENTS) as bare,
     ):
-        await devices.do("device", node.ports["device"], links, TOPIC)
-        await bare.do("bare", bare_port, links)
+        await devices.ask("device", node.ports["device"], links, TOPIC)
+        await bare.ask("bare", int(server.first_line), links)
         rounds = [
-            (await _wave_us(devices, node.process.pid, links), await _wave_us(bare, bare_pid, links))
+            (await _wave_us(devices, node.process.pid, links), await _wave_us(bare, server.pid, links))
             for _ in range(count)
         ]
     against_bare = compare("heartbeat beside bare Trio", "us", f"echo, {links} links", rounds, target=BARE_TARGET)
@@ -59,9 +54,9 @@ async def _in_waves(*, quick: bool) -> list[Result]:
     return [Result("heartbeat", "us", against_bare.figure, WAVES_BUDGET_US, budget, target=1.0), against_bare]
 
 
-async def _wave_us(quiet: QuietProcess, pid: int, links: int) -> float:
+async def _wave_us(quiet: Counterpart, pid: int, links: int) -> float:
     began_us = cpu_us(pid)
-    await quiet.do("beat", WAVES)
+    await quiet.ask("beat", WAVES)
     return (cpu_us(pid) - began_us) / links / WAVES
 
 
@@ -69,29 +64,14 @@ async def _at_a_pace(*, quick: bool) -> Result:
     clients, interval_s = (QUICK_CLIENTS, QUICK_INTERVAL_S) if quick else (CLIENTS, INTERVAL_S)
     seconds = interval_s * PINGED_EVERY
     settings = {**MANY, "HEARTBEAT__INTERVAL": f"{interval_s}s"}
-    async with running_node(settings) as node, open_quiet() as quiet:
+    async with running_node(settings) as node, running(QUIET_CLIENTS) as quiet:
         for listener in ("websocket", "device"):
-            await quiet.do(listener, node.ports[listener], clients // 2, TOPIC)
+            await quiet.ask(listener, node.ports[listener], clients // 2, TOPIC)
         began_us = cpu_us(node.process.pid)
-        await quiet.do("pace", interval_s, seconds)
+        await quiet.ask("pace", interval_s, seconds)
         percent = (cpu_us(node.process.pid) - began_us) / seconds / 1e6 * 100
     budget = CORE_BUDGET_PERCENT
     if quick:  # the same budget for each heartbeat
         budget *= clients / CLIENTS * INTERVAL_S / interval_s
     against = f"budget, {clients} clients, {interval_s} s"
     return Result("core kept busy by heartbeats", "%", percent, budget, against, target=1.0)
-
-
-@asynccontextmanager
-async def _bare_server() -> AsyncIterator[tuple[int, int]]:
-    command = [sys.executable, "-m", "tests.bench.counterparts.trio_echo"]
-    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        with trio.fail_after(START_S):
-            port = int(await read_line(process.stdout))
-        yield process.pid, port
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()

@@ -1,14 +1,22 @@
 """The memory of a connection that does nothing: the growth of a node's process, shared out."""
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
 
+from tests.bench.counterpart import running
 from tests.bench.curve import Curve
-from tests.bench.quiet_process import MANY, open_quiet
 from tests.bench.result import Result
 from tests.reliability.node_process import running_node
+
+QUIET_CLIENTS = [sys.executable, "-m", "tests.bench.quiet"]
+MANY = {
+    "LIMITS__CONNECTIONS": "{ limit = 40000, resume = 39000 }",
+    "LIMITS__CONNECTS": "{ rate = 20000.0, burst = 20000 }",
+}
+"""A node's settings under which nobody waits at its door."""
 
 WARM_UP = 100
 """Connections made and kept before the measurement: what a node allocates once is not a connection's."""
@@ -59,13 +67,13 @@ async def curves(*, quick: bool) -> list[Curve]:
 async def _kilobytes_each(kind: Kind, counts: Sequence[int]) -> list[float]:
     """Tell what each connection takes of the node's memory, when there are so many of them; `counts` ascend."""
     figures_kb = []
-    async with running_node(MANY) as node, open_quiet() as quiet:
+    async with running_node(MANY) as node, running(QUIET_CLIENTS) as quiet:
         port, connected = node.ports[kind.listener], 0
-        await quiet.do(kind.listener, port, WARM_UP, *kind.topics)
+        await quiet.ask(kind.listener, port, WARM_UP, *kind.topics)
         await trio.sleep(SETTLE_S)
         before_bytes = node.resident_bytes
         for count in counts:
-            await quiet.do(kind.listener, port, count - connected, *kind.topics)
+            await quiet.ask(kind.listener, port, count - connected, *kind.topics)
             connected = count
             await trio.sleep(SETTLE_S)
             figures_kb.append((node.resident_bytes - before_bytes) / count / 1000)

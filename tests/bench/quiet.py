@@ -2,7 +2,7 @@
 
     python -m tests.bench.quiet
 
-Commands come on stdin, one a line, and each is answered by one line on stdout once it is done; ends with its stdin:
+Says `ready`. Commands come on stdin, one a line, and each is answered by a line once it is done; ends with its stdin:
 
     websocket PORT COUNT [TOPIC]  connect so many WebSocket clients more, and subscribe them: `connected`
     device PORT COUNT [TOPIC]     the same over device links
@@ -153,6 +153,7 @@ class QuietClients:
 def main() -> None:
     raise_descriptor_limit()
     clients = QuietClients()
+    print("ready", flush=True)
     for line in sys.stdin:
         command, *arguments = line.split()
         print(clients.commands[command](*arguments), flush=True)
