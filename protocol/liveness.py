@@ -29,29 +29,27 @@ class Beat(Enum):
     LOST = "lost"
 
 
-class RoundTrips:
-    """The last five round trips, in seconds, and the timeout they make."""
+class RoundTrips(tuple[float, ...]):
+    """The last five round trips, in seconds, and the timeout they make: a value, of which all begin with the same."""
 
-    __slots__ = ("_samples_s",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._samples_s: tuple[float, ...] = ()
-
-    def add(self, round_trip_s: float) -> None:
+    def with_sample(self, round_trip_s: float) -> "RoundTrips":
         """Take a sample; the sixth last is forgotten."""
-        self._samples_s = (*self._samples_s, round_trip_s)[-SAMPLES:]
+        return RoundTrips((*self, round_trip_s)[-SAMPLES:])
 
     @property
     def mean_s(self) -> float | None:
         """The mean of the kept samples; None before the first."""
-        if not self._samples_s:
-            return None
-        return sum(self._samples_s) / len(self._samples_s)
+        return sum(self) / len(self) if self else None
 
     def timeout_s(self, floor_s: float) -> float:
         """Return three times the mean, at least `floor_s`; with no sample yet, `floor_s`."""
         mean_s = self.mean_s
         return floor_s if mean_s is None else max(TIMEOUT_FACTOR * mean_s, floor_s)
+
+
+_NO_TRIPS = RoundTrips()
 
 
 class _Liveness(ABC):
@@ -69,7 +67,7 @@ class _Liveness(ABC):
         self._heard_s = now_s
         self._pinged_s = now_s
         self._answered = True
-        self._trips = RoundTrips()
+        self._trips = _NO_TRIPS
 
     @property
     def heard_s(self) -> float:
@@ -127,7 +125,7 @@ class _Liveness(ABC):
             return None
         self._answered = True
         round_trip_s = now_s - self._pinged_s
-        self._trips.add(round_trip_s)
+        self._trips = self._trips.with_sample(round_trip_s)
         return round_trip_s
 
 

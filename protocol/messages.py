@@ -192,7 +192,7 @@ class Acked(Struct, tag="acked", tag_field="op", kw_only=True):
     offset: int
 
 
-class Member(Struct, frozen=True, kw_only=True):
+class Member(Struct, frozen=True, kw_only=True, gc=False):
     """One subscribed session of a user, `since` Unix ms."""
 
     user: str

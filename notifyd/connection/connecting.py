@@ -66,7 +66,7 @@ async def connect(connection: Connection, request: Connect, identity: Identity, 
         session=record.session if record else context.hub.new_session(),
         user=identity.user,
         outbox=connection.outbox,
-        end=connection.end,
+        client=connection,
         since_ms=connection.opened_ms,
         identity=identity,
     )

@@ -107,15 +107,7 @@ class Connection:
     def attach(self, transport: Transport) -> None:
         """Take over an open transport: from now on everything that leaves goes through the outbox."""
         self.transport = transport
-        self.outbox = Outbox(
-            self.stream,
-            transport.form,
-            self.context.settings.limits.queue_bytes,
-            on_blocked=self._start_writer,
-            on_broken=self.nursery.cancel_scope.cancel,
-            on_overflow=self._overflow,
-            on_gap=self.context.on_gap,
-        )
+        self.outbox = Outbox(self.stream, transport.form, self.context.settings.limits.queue_bytes, self)
         transport.attach(self.outbox)
 
     @property
@@ -173,7 +165,8 @@ class Connection:
         if not catch_up.release(tell_gap=tell_gap):
             self.nursery.start_soon(catch_up.run)
 
-    def _start_writer(self) -> None:
+    def outbox_blocked(self) -> None:
+        """Start a writer; see notifyd.hub.outbox.Owner."""
         # A nursery about to close takes no task, and the fan-out must not be told: `life` sends what is left.
         if not self.nursery.cancel_scope.cancel_called:
             self.nursery.start_soon(self._write)
@@ -185,7 +178,16 @@ class Connection:
         except trio.TooSlowError:
             self.end(CloseCode.TOO_SLOW, f"nothing was read for {WRITE_DEADLINE_S:g} s")
 
-    def _overflow(self, policy: Overflow) -> None:
+    def outbox_broken(self) -> None:
+        """End, without a word: nobody would hear it."""
+        self.nursery.cancel_scope.cancel()
+
+    def gap_told(self, reason: str) -> None:
+        """Count it."""
+        self.context.events.count("gaps", reason=reason)
+
+    def outbox_overflowed(self, policy: Overflow) -> None:
+        """Count it, and end a client that is to have all or nothing."""
         self.context.events.count("overflows", policy=policy.value)
         if policy is Overflow.DISCONNECT:
             self.end(CloseCode.TOO_SLOW, "more is unsent than limits.queue allows")
@@ -204,14 +206,13 @@ class Connection:
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def heard(self, control_frames: int) -> None:
-        """Note that bytes arrived, whatever they are, with so many control frames of the transport's own among them.
+        """Note that bytes arrived, whatever they are, with so many control frames of a WebSocket's own among them.
 
         Raises RemoteProtocolError (4029) for a flood of them.
         """
-        now_s = self.now_s
-        self.watch.liveness.heard(now_s)
+        self.watch.heard()
         if control_frames:
-            self.limits.take_heartbeats(control_frames, now_s)
+            self.limits.take_heartbeats(control_frames, self.watch.liveness.heard_s)
             if self.subscriber is None:
                 self.count_before_connect(control_frames * CONTROL_FRAME_BYTES)
 

@@ -1,6 +1,5 @@
 """What all connections of a node share."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from notifyd.auth.api_keys import ApiKeys
@@ -64,13 +63,11 @@ class Context:
     api_keys: ApiKeys = field(init=False)
     door: Door = field(init=False)
     connections: Connections = field(default_factory=Connections)
-    on_gap: Callable[[str], None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with nobody waiting."""
         self.api_keys = ApiKeys(self.settings.auth.api_keys)
         self.door = self._new_door(self.settings)
-        self.on_gap = self._count_gap  # one object for the outboxes of all connections
 
     def reload(self, settings: Settings) -> None:
         """Let new settings hold; operators whose API key is gone are disconnected.
@@ -89,9 +86,6 @@ class Context:
             for connection in self.connections:
                 connection.reload(settings, new_user_rate=new_rate)
                 self.connections.schedule(connection)
-
-    def _count_gap(self, reason: str) -> None:
-        self.events.count("gaps", reason=reason)
 
     def _new_door(self, settings: Settings) -> Door:
         return Door(settings.limits.connects, settings.limits.handshake_s, self.clock)

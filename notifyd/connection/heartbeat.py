@@ -34,6 +34,10 @@ class Watch:
         self._settings = settings
         self.liveness.misses, self.liveness.floor_s = settings.misses, settings.floor_s
 
+    def heard(self) -> None:
+        """Take note that bytes arrived from the client, whatever they are."""
+        self.liveness.heard(self._clock.monotonic_s())
+
     @property
     def due_s(self) -> float:
         """When `beat` has to be called next."""
@@ -69,8 +73,8 @@ class Watch:
 
     def expire_at(self, expires_s: float | None) -> None:
         """Set the token's end, in Unix time."""
-        left_s = inf if expires_s is None else expires_s - self._clock.unix_s()
-        self._expires_s = self._clock.monotonic_s() + left_s
+        clock = self._clock
+        self._expires_s = inf if expires_s is None else clock.monotonic_s() + (expires_s - clock.unix_s())
 
     def agree(self, wished_s: float | None) -> float:
         """Take the client's wish for a heartbeat; return the seconds that hold.

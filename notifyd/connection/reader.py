@@ -30,44 +30,45 @@ async def welcome(connection: Connection, opened: Opened) -> None:
     connection.outbox.flush()
 
 
-async def read(connection: Connection) -> None:
-    """Read until the stream or the connection ends. Raises RemoteProtocolError and StreamBroken."""
-    transport = connection.transport
-    while not connection.ended and (frames := await transport.receive()) is not None:
-        await _handle_all(connection, frames)
-        connection.outbox.flush()
+async def handle(connection: Connection, frames: list[Frame]) -> None:
+    """Do what frames that arrived together ask for, in order. Raises RemoteProtocolError.
 
-
-async def _handle_all(connection: Connection, frames: list[Frame]) -> None:
-    """Handle frames in order. Replies leave together, but not those that would have to wait for another request's."""
+    Replies leave together, but not those that would have to wait for another request's.
+    """
     may_wait = connection.context.hub.broker.is_shared
     for count, frame in enumerate(frames, start=1):
         if may_wait:
             connection.outbox.flush()
         if connection.subscriber is None:
             connection.count_before_connect(HEADER_BYTES + len(frame.payload))
-        await _handle(connection, frame)
+        if frame.type <= FrameType.PONG:
+            _handle_heartbeat(connection, frame)
+        else:
+            await _handle_request(connection, frame)
         if connection.ended:
             break
         if count % EVENTS_PER_CHECKPOINT == 0:
             connection.outbox.flush()
             await trio.lowlevel.checkpoint()
+    connection.outbox.flush()
 
 
-async def _handle(connection: Connection, frame: Frame) -> None:
-    kind = frame.type
-    if kind is FrameType.PING:
-        connection.limits.take_heartbeats(1, connection.now_s)
+def _handle_heartbeat(connection: Connection, frame: Frame) -> None:
+    liveness = connection.watch.liveness
+    now_s = liveness.heard_s
+    connection.limits.take_heartbeats(1, now_s)
+    if frame.type is FrameType.PING:
         connection.send_heartbeat(encode_heartbeat(FrameType.PONG, frame.timestamp_ms))
-    elif kind is FrameType.PONG:
-        connection.limits.take_heartbeats(1, connection.now_s)
-        round_trip_s = connection.watch.liveness.pong(frame.timestamp_ms, connection.now_s)
-        if round_trip_s is not None:
-            connection.context.events.observe("round_trip_seconds", round_trip_s, transport=connection.transport_name)
-    else:
-        encoding = Encoding.MSGPACK if kind is FrameType.MSGPACK else Encoding.JSON
-        if connection.subscriber is None and connection.outbox.form.is_device:
-            # A device link is answered in the encoding of its `connect`, and until then in that of its last frame.
-            connection.outbox.form = Form.DEVICE_JSON if encoding is Encoding.JSON else Form.DEVICE_MSGPACK
-        connection.context.hub.traffic.came_in(form_of(connection.outbox.form, encoding), len(frame.payload))
-        await answer(connection, frame.payload, encoding)
+        return
+    round_trip_s = liveness.pong(frame.timestamp_ms, now_s)
+    if round_trip_s is not None:
+        connection.context.events.observe("round_trip_seconds", round_trip_s, transport=connection.transport_name)
+
+
+async def _handle_request(connection: Connection, frame: Frame) -> None:
+    encoding = Encoding.MSGPACK if frame.type is FrameType.MSGPACK else Encoding.JSON
+    if connection.subscriber is None and connection.outbox.form.is_device:
+        # A device link is answered in the encoding of its `connect`, and until then in that of its last frame.
+        connection.outbox.form = Form.DEVICE_JSON if encoding is Encoding.JSON else Form.DEVICE_MSGPACK
+    connection.context.hub.traffic.came_in(form_of(connection.outbox.form, encoding), len(frame.payload))
+    await answer(connection, frame.payload, encoding)

@@ -1,10 +1,10 @@
 """What one connection is still owed: whole frames in order, a budget in bytes, and what happens when it is spent.
 
 The fan-out fills outboxes and sends from them without waiting. Only when a socket would block does a writer task come
-to life for that connection (`on_blocked`), and it ends when the outbox is empty again.
+to life for that connection (`Owner.outbox_blocked`), and it ends when the outbox is empty again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Protocol, TypeAlias
 
@@ -52,12 +52,24 @@ class Sink(Protocol):
         """Wait until `send_now` can make progress."""
 
 
-class Outbox:
-    """The queue of one connection.
+class Owner(Protocol):
+    """Whom an outbox tells what happens to it: one reference instead of four methods bound for each of thousands."""
 
-    `on_blocked` is called when the socket would block and a writer is needed; `on_broken` when the socket failed;
-    `on_overflow` with the policy each time the budget was exceeded; `on_gap` with the reason of a gap that is told.
-    After DISCONNECT nothing more is taken, and the connection is to be ended.
+    def outbox_blocked(self) -> None:
+        """Let a task call `drain`: the socket would block."""
+
+    def outbox_broken(self) -> None:
+        """End the connection: the socket failed."""
+
+    def outbox_overflowed(self, policy: Overflow) -> None:
+        """Take note that the budget was exceeded. After DISCONNECT nothing is taken: end the connection."""
+
+    def gap_told(self, reason: str) -> None:
+        """Take note that the client is told of a gap."""
+
+
+class Outbox:
+    """The queue of one connection, which is its `owner`.
 
     `fresh` is what the fan-out has handed it since it was flushed: `hub.fanout` fills it, and usually empties it into
     the socket. Only what does not leave then is queued, and counted. Until it is, `fresh` stands behind the queue.
@@ -72,10 +84,7 @@ class Outbox:
         "_drained",
         "_draining",
         "_missed",
-        "_on_blocked",
-        "_on_broken",
-        "_on_gap",
-        "_on_overflow",
+        "_owner",
         "_queue",
         "_remainder",
         "_sending",
@@ -88,17 +97,7 @@ class Outbox:
         "sink",
     )
 
-    def __init__(
-        self,
-        sink: Sink,
-        form: Form,
-        budget_bytes: int,
-        *,
-        on_blocked: Callable[[], None],
-        on_broken: Callable[[], None],
-        on_overflow: Callable[[Overflow], None],
-        on_gap: Callable[[str], None],
-    ) -> None:
+    def __init__(self, sink: Sink, form: Form, budget_bytes: int, owner: Owner) -> None:
         self.form = form
         self.queued_bytes = 0
         self.sink = sink
@@ -113,10 +112,7 @@ class Outbox:
         self._missed: dict[str, Position] | None = None
         self._drained: trio.Event | None = None
         self._draining = False
-        self._on_blocked = on_blocked
-        self._on_broken = on_broken
-        self._on_overflow = on_overflow
-        self._on_gap = on_gap
+        self._owner = owner
 
     # --- filling: synchronous, from the fan-out and from the connection ----------------------------------------------
 
@@ -248,7 +244,7 @@ class Outbox:
         assert type(item) is Lost
         frame = item.frame(self.form)
         self.queued_bytes += len(frame) - GAP_BYTES
-        self._on_gap(item.reason)
+        self._owner.gap_told(item.reason)
         return frame
 
     def _send(self, data: bytes | memoryview, taken: Sequence[Waiting]) -> None:
@@ -268,7 +264,7 @@ class Outbox:
         self._sending = taken
         self.is_blocked = True
         if not self._draining:
-            self._on_blocked()
+            self._owner.outbox_blocked()
 
     def _go_on(self) -> None:
         """Send the rest of what was sent in part, and all that waits behind it."""
@@ -299,7 +295,7 @@ class Outbox:
         self._remainder = None
         self.queued_bytes = 0
         self._come_to_rest()
-        self._on_broken()
+        self._owner.outbox_broken()
 
     # --- what will not be sent any more -------------------------------------------------------------------------------
 
@@ -339,13 +335,13 @@ class Outbox:
             self._miss(delivery.topic, delivery.position)
             self._disconnect()
         else:
-            self._on_overflow(policy)
+            self._owner.outbox_overflowed(policy)
             self._let_go(delivery, size_bytes)
 
     def _disconnect(self) -> None:
         if not self.is_closed:
             self.is_closed = True
-            self._on_overflow(Overflow.DISCONNECT)
+            self._owner.outbox_overflowed(Overflow.DISCONNECT)
 
     def _let_go(self, newest: Delivery, size_bytes: int) -> None:
         """Drop the topic's older messages for the newest, or the newest where that is the policy or the only way."""

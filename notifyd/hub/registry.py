@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
@@ -93,9 +94,16 @@ class Topic:
         return len(self.live) + len(self.catching_up)
 
 
+class SubscriberConnection(Protocol):
+    """The connection of a subscriber."""
+
+    def end(self, code: CloseCode, message: str) -> None:
+        """Close it, with a message for people. Returns at once."""
+
+
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """A connected session as the hub sees it; `end` closes its connection with a code and a message for people.
+    """A connected session as the hub sees it.
 
     `identity` is what its token says. `restoring` are the topics of a resumed session that are not subscribed yet, with
     the positions to go on from, and `acknowledged` those of them whose client acknowledged it. `replaced` says that
@@ -105,13 +113,17 @@ class Subscriber:
     session: SessionId
     user: str
     outbox: Outbox
-    end: Callable[[CloseCode, str], None]
+    client: SubscriberConnection
     since_ms: int
     identity: Identity | None = None
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     restoring: dict[str, Position | None] | None = None
     acknowledged: frozenset[str] = frozenset()
     replaced: bool = False
+
+    def end(self, code: CloseCode, message: str) -> None:
+        """Close the connection."""
+        self.client.end(code, message)
 
     def replace(self) -> None:
         """Close the connection: another one has the session now."""
@@ -154,7 +166,7 @@ class Registry:
             topic = self.topics[topic_name] = Topic(topic_name, self._policy_for(topic_name))
         subscription = Subscription(topic, subscriber)
         topic.catching_up[subscriber.outbox] = subscription
-        subscriber.subscriptions[topic_name] = subscription
+        subscriber.subscriptions[topic.name] = subscription  # the topic's string, not one more for each subscriber
         return subscription
 
     def caught_up(self, subscription: Subscription) -> None:

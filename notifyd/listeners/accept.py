@@ -98,9 +98,10 @@ def address_of(listening: socket.socket) -> Address:
 class ClientListener:
     """Accepts clients on one address and serves each in a task of its own.
 
-    `serve` gets each accepted stream; `refusal` is sent to a client over the connection limit, then it is closed; where
-    clients speak TLS, by `tls`, and behind the PROXY headers of `proxies`. A listener serves until cancelled;
-    `stop_accepting` ends only the accepting. With `reuse_port` it shares its address with the node's other workers.
+    `serve` gets each accepted stream, which is counted until it is closed. `refusal` is sent to a client over the
+    connection limit, then it is closed; where clients speak TLS, by `tls`, and behind the PROXY headers of `proxies`. A
+    listener serves until cancelled; `stop_accepting` ends only the accepting. With `reuse_port` it shares its address
+    with the node's other workers.
     """
 
     def __init__(
@@ -127,6 +128,10 @@ class ClientListener:
         self._proxies = proxies
         self._accepting: trio.CancelScope | None = None
         self._refusing = 0
+        # What thousands of connections hold is made once: Trio would write down the name of each task anew.
+        self._release = admission.release
+        self._local = str(address)
+        self._task_name = f"{name} connection"
 
     @property
     def accepts(self) -> bool:
@@ -142,6 +147,7 @@ class ClientListener:
         """Serve until cancelled. Raises ListenError when the address cannot be listened on."""
         listening = bind(self.address, f"listen.{self.name}", reuse_port=self._reuse_port)
         self.address = address_of(listening)  # a restart takes the same port again
+        self._local = str(self.address)
         async with trio.open_nursery() as connections:
             with listening, trio.CancelScope() as accepting:
                 self._accepting = accepting
@@ -169,9 +175,10 @@ class ClientListener:
                 self._welcome(accepted, peer, connections)
 
     def _welcome(self, accepted: socket.socket, peer: tuple[Any, ...], connections: trio.Nursery) -> None:
-        stream = SocketStream(accepted, peer=str(Address(*peer[:2])), local=str(self.address))
+        stream = SocketStream(accepted, peer=str(Address(*peer[:2])), local=self._local)
         if self._admission.admit():
-            connections.start_soon(self._serve_admitted, stream)
+            stream.on_closed = self._release
+            connections.start_soon(self._serve, stream, name=self._task_name)
             return
         self._events.count("refusals", reason="connection_limit")
         if self._tls is None:
@@ -203,12 +210,6 @@ class ClientListener:
         await introduce(encrypted, self._proxies, self._events)
         encrypted.send_now(self._refusal)
         await encrypted.finish(REFUSAL_DEADLINE_S)
-
-    async def _serve_admitted(self, stream: SocketStream) -> None:
-        try:
-            await self._serve(stream)
-        finally:
-            self._admission.release()
 
 
 def _listen_error(address: Address, key: str, failure: OSError) -> ListenError:

@@ -40,4 +40,4 @@ def device_server(context: Context, tls: ssl.SSLContext | None) -> Callable[[Soc
 async def _open(connection: Connection) -> Opened:
     stream, context = connection.stream, connection.context
     await introduce(stream, context.settings.listen.proxy_protocol.device, context.events)
-    return Opened(DeviceTransport(stream, CONNECT_BYTES, connection.heard))
+    return Opened(DeviceTransport(stream, CONNECT_BYTES, connection.watch))

@@ -3,7 +3,7 @@
 Source: spec/wire.md, "Transports".
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 from notifyd.hub.outbox import Outbox
 from notifyd.transport.stream import ByteStream
@@ -13,21 +13,27 @@ from protocol.framing import Form, to_wire
 from protocol.messages import Error, encode
 
 
+class Ears(Protocol):
+    """Who is to know that a device lives."""
+
+    def heard(self) -> None:
+        """Take note that bytes arrived, whatever they are."""
+
+
 class DeviceTransport:
     """The receiving half of a device link; see notifyd.connection.transport.Transport.
 
-    `on_bytes` is called whenever bytes arrive, with the number of control frames of the transport itself among them: a
-    device link has none. Until `set_payload_limit` is called frames are judged and returned one by one: what follows
-    `connect` is held to the limits of a connected client, however the stream was cut.
+    `ears` are told whenever bytes arrive. Until `set_payload_limit` is called frames are judged and returned one by
+    one: what follows `connect` is held to the limits of a connected client, however the stream was cut.
     """
 
-    __slots__ = ("_decoder", "_on_bytes", "_one_by_one", "_outbox", "_stream")
+    __slots__ = ("_decoder", "_ears", "_one_by_one", "_outbox", "_stream")
 
     form = Form.DEVICE_JSON
 
-    def __init__(self, stream: ByteStream, payload_limit_bytes: int, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, stream: ByteStream, payload_limit_bytes: int, ears: Ears) -> None:
         self._stream = stream
-        self._on_bytes = on_bytes
+        self._ears = ears
         self._decoder = FrameDecoder(payload_limit_bytes)
         self._one_by_one = True
         self._outbox: Outbox | None = None
@@ -40,7 +46,7 @@ class DeviceTransport:
             data = await self._stream.receive_some()
             if not data:
                 return None
-            self._on_bytes(0)
+            self._ears.heard()
             self._decoder.receive(data)
 
     def _take_frames(self) -> list[Frame]:

@@ -6,6 +6,7 @@ the socket would block waits with `wait_writable` and goes on where the last sen
 
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -50,9 +51,9 @@ class ByteStream(Protocol):
 
 
 class SocketStream:
-    """A ByteStream over a connected stdlib socket, which it owns from here on."""
+    """A ByteStream over a connected stdlib socket, which it owns from here on. `close` calls `on_closed`, once."""
 
-    __slots__ = ("_socket", "local", "peer")
+    __slots__ = ("_may_hold_more", "_socket", "local", "on_closed", "peer")
 
     has_unsent = False
 
@@ -61,21 +62,27 @@ class SocketStream:
         with contextlib.suppress(OSError):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
+        self._may_hold_more = True
         self.peer = peer
         self.local = local
+        self.on_closed: Callable[[], None] | None = None
 
     async def receive_some(self, max_bytes: int = RECEIVE_BYTES) -> bytes:
         """Wait for bytes; see ByteStream. Always a checkpoint."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        data: bytes | None = None
         try:
-            data = self._receive_now(max_bytes)
-            if data is not None:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+            if self._may_hold_more:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                data = self._receive_now(max_bytes)
+                if data is not None:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
             while data is None:
                 await trio.lowlevel.wait_readable(self._socket)
                 data = self._receive_now(max_bytes)
         except (OSError, trio.ClosedResourceError) as failure:
             raise StreamBroken(str(failure)) from None
+        # What did not fill its room emptied the socket: to ask again at once is a system call for nothing.
+        self._may_hold_more = len(data) == max_bytes
         return data
 
     def _receive_now(self, max_bytes: int) -> bytes | None:
@@ -117,3 +124,6 @@ class SocketStream:
         if self._socket.fileno() != -1:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
+            self._may_hold_more = True  # the next read is to fail: of a closed socket Trio would wait for ever
+            if self.on_closed is not None:
+                self.on_closed()

@@ -27,6 +27,7 @@ from tests.bench import (
     fanout_rate,
     fanout_tls,
     field,
+    heartbeats,
     idle,
     metrics,
     record,
@@ -51,6 +52,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
+    "heartbeats": heartbeats.measure,
     "connects": connects.measure,
     "recovery_storm": recovery_storm.measure,
     "cold_start": cold_start.measure,
@@ -61,7 +63,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "traces": traces.measure,
 }
 
-CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"fanout_growth": fanout_growth.curves}
+CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"fanout_growth": fanout_growth.curves, "idle": idle.curves}
 
 
 def main() -> int:

@@ -1,60 +1,80 @@
 """The memory of a connection that does nothing: the growth of a node's process, shared out."""
 
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import trio
 
+from tests.bench.counterpart import running
+from tests.bench.curve import Curve
 from tests.bench.result import Result
-from tests.reliability.node_process import NodeProcess, running_node
-from tests.reliability.raw_clients import RawDevice, RawSocket, RawWebSocket
+from tests.reliability.node_process import running_node
+
+QUIET_CLIENTS = [sys.executable, "-m", "tests.bench.quiet"]
+MANY = {
+    "LIMITS__CONNECTIONS": "{ limit = 40000, resume = 39000 }",
+    "LIMITS__CONNECTS": "{ rate = 20000.0, burst = 20000 }",
+}
+"""A node's settings under which nobody waits at its door."""
 
 WARM_UP = 100
 """Connections made and kept before the measurement: what a node allocates once is not a connection's."""
 
-AT_ONCE = 16
 SETTLE_S = 0.5
+CLIENTS, QUICK_CLIENTS = 10_000, 300
+CURVE, QUICK_CURVE = (1_000, 5_000, 10_000, 15_000), (250, 500)
 
-Connected = Callable[[int], Awaitable[RawSocket]]
 
-KINDS: tuple[tuple[str, Connected, float], ...] = (
-    ("websocket", RawWebSocket.connected, 22.0),
-    ("device", RawDevice.connected, 9.0),
+class Kind(NamedTuple):
+    """Clients of one listener, the topics each subscribes to, and the budget of one in KB."""
+
+    name: str
+    listener: str
+    topics: tuple[str, ...]
+    budget_kb: float
+
+
+KINDS = (
+    Kind("subscribed websocket connection", "websocket", ("orders:status",), 18.0),
+    Kind("subscribed device link", "device", ("orders:status",), 7.0),
+    Kind("device link", "device", (), 7.0),
 )
-"""Listener, how a client connects, and its budget in KB."""
 
 
 async def measure(*, quick: bool) -> list[Result]:
-    """Connect clients of both kinds to one node, one kind after the other; nobody leaves before the end."""
-    connections = 250 if quick else 3000
+    """Connect clients of each kind to a node of their own."""
+    clients = QUICK_CLIENTS if quick else CLIENTS
     results = []
-    clients: list[RawSocket] = []
-    async with running_node() as node:
-        for name, kind, budget_kb in KINDS:
-            figure_kb = await _kilobytes_each(node, node.ports[name], kind, connections, clients)
-            line = f"idle {name} connection"
-            results.append(Result(line, "KB", figure_kb, budget_kb, f"budget, {connections} clients", target=1.0))
-        for client in clients:
-            client.close()
+    for kind in KINDS:
+        [figure_kb] = await _kilobytes_each(kind, [clients])
+        results.append(
+            Result(f"idle {kind.name}", "KB", figure_kb, kind.budget_kb, f"budget, {clients} clients", target=1.0)
+        )
     return results
 
 
-async def _kilobytes_each(
-    node: NodeProcess, port: int, connected: Connected, connections: int, clients: list[RawSocket]
-) -> float:
-    await _connect(port, connected, WARM_UP, clients)
-    before_bytes = node.resident_bytes
-    await _connect(port, connected, connections, clients)
-    return (node.resident_bytes - before_bytes) / connections / 1000
+async def curves(*, quick: bool) -> list[Curve]:
+    """Measure the same again and again while more and more clients come."""
+    counts = QUICK_CURVE if quick else CURVE
+    lines = {}
+    for kind in KINDS:
+        figures_kb = await _kilobytes_each(kind, counts)
+        lines[kind.name] = [[count, round(figure_kb, 2)] for count, figure_kb in zip(counts, figures_kb, strict=True)]
+    return [Curve("idle", "Memory of an idle connection", "connections", "KB each", lines)]
 
 
-async def _connect(port: int, connected: Connected, count: int, clients: list[RawSocket]) -> None:
-    limit = trio.CapacityLimiter(AT_ONCE)
-
-    async def one() -> None:
-        async with limit:
-            clients.append(await connected(port))
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(one)
-    await trio.sleep(SETTLE_S)
+async def _kilobytes_each(kind: Kind, counts: Sequence[int]) -> list[float]:
+    """Tell what each connection takes of the node's memory, when there are so many of them; `counts` ascend."""
+    figures_kb = []
+    async with running_node(MANY) as node, running(QUIET_CLIENTS) as quiet:
+        port, connected = node.ports[kind.listener], 0
+        await quiet.ask(kind.listener, port, WARM_UP, *kind.topics)
+        await trio.sleep(SETTLE_S)
+        before_bytes = node.resident_bytes
+        for count in counts:
+            await quiet.ask(kind.listener, port, count - connected, *kind.topics)
+            connected = count
+            await trio.sleep(SETTLE_S)
+            figures_kb.append((node.resident_bytes - before_bytes) / count / 1000)
+    return figures_kb

@@ -26,9 +26,11 @@ from notifyd.model import Notification, SessionId
 from notifyd.settings import Settings
 from notifyd.telemetry.traces import Traces
 from notifyd.tracing import Step, Tracer
+from protocol.errors import CloseCode
 from protocol.framing import Form
 from tests.bench.fanout import DATA, TOPIC
 from tests.bench.result import Result, compare
+from tests.kit.scripted_sink import Calls
 
 SUBSCRIBERS = 20
 BATCH = 100
@@ -145,14 +147,13 @@ async def _hub(kind: type[Hub], tracer: Tracer | None = None) -> AsyncIterator[H
         nursery.cancel_scope.cancel()
 
 
+class Endless:
+    """A connection that nobody ends."""
+
+    def end(self, code: CloseCode, message: str) -> None:
+        raise AssertionError(f"{code.name}: {message}")
+
+
 def _subscriber(number: int) -> Subscriber:
-    outbox = Outbox(
-        NullSink(),
-        Form.WEBSOCKET_JSON,
-        2**20,
-        on_blocked=lambda: None,
-        on_gap=lambda _: None,
-        on_broken=lambda: None,
-        on_overflow=lambda _policy: None,
-    )
-    return Subscriber(SessionId(f"s{number}"), "ada", outbox, end=lambda _code, _message: None, since_ms=0)
+    outbox = Outbox(NullSink(), Form.WEBSOCKET_JSON, 2**20, Calls())
+    return Subscriber(SessionId(f"s{number}"), "ada", outbox, client=Endless(), since_ms=0)

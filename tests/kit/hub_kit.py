@@ -46,10 +46,13 @@ class Listening:
             session=SessionId(session),
             user=user,
             outbox=self.outbox,
-            end=lambda code, _message: self.ended.append(code),
+            client=self,
             since_ms=0,
         )
         hub_kit.hub.registry.attach(self.subscriber)
+
+    def end(self, code: CloseCode, message: str) -> None:
+        self.ended.append(code)
 
     async def subscribe(
         self, topic: str, since: Position | Literal["earliest", "latest"] = "latest", *, tell_gap: bool = False

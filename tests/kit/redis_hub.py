@@ -43,10 +43,13 @@ class RedisListening:
             session=SessionId(session),
             user=user,
             outbox=make_outbox(self.sink, form, 10**7),
-            end=lambda code, _message: self.ended.append(code),
+            client=self,
             since_ms=0,
         )
         hub.registry.attach(self.subscriber)
+
+    def end(self, code: CloseCode, message: str) -> None:
+        self.ended.append(code)
 
     async def subscribe(self, topic: str, since: Any = "latest") -> Position | None:
         """Subscribe; return the newest position."""

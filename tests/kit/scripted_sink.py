@@ -74,12 +74,27 @@ class ScriptedSink:
 
 @dataclass
 class Calls:
-    """What an outbox told its owner."""
+    """An outbox's owner that remembers what it was told; `start_writer` is called when it blocks."""
 
+    start_writer: Callable[[], None] | None = None
     blocked: int = 0
     broken: int = 0
     overflows: Counter[Overflow] = field(default_factory=Counter)
     gaps: Counter[str] = field(default_factory=Counter)
+
+    def outbox_blocked(self) -> None:
+        self.blocked += 1
+        if self.start_writer is not None:
+            self.start_writer()
+
+    def outbox_broken(self) -> None:
+        self.broken += 1
+
+    def outbox_overflowed(self, policy: Overflow) -> None:
+        self.overflows[policy] += 1
+
+    def gap_told(self, reason: str) -> None:
+        self.gaps[reason] += 1
 
 
 class ObservedOutbox(Outbox):
@@ -98,25 +113,8 @@ def make_outbox(
     start_writer: Callable[[], None] | None = None,
 ) -> ObservedOutbox:
     """Return an outbox over the sink; `start_writer` is called when it blocks."""
-    calls = Calls()
-
-    def block() -> None:
-        calls.blocked += 1
-        if start_writer is not None:
-            start_writer()
-
-    def break_off() -> None:
-        calls.broken += 1
-
-    def overflow(policy: Overflow) -> None:
-        calls.overflows[policy] += 1
-
-    def tell_gap(reason: str) -> None:
-        calls.gaps[reason] += 1
-
-    outbox = ObservedOutbox(
-        sink, form, budget_bytes, on_blocked=block, on_broken=break_off, on_overflow=overflow, on_gap=tell_gap
-    )
+    calls = Calls(start_writer)
+    outbox = ObservedOutbox(sink, form, budget_bytes, calls)
     outbox.calls = calls
     return outbox
 

@@ -27,7 +27,7 @@ def test_the_timeout_is_three_times_the_mean_of_the_last_five_at_least_the_floor
 ) -> None:
     trips = RoundTrips()
     for sample_s in samples_s:
-        trips.add(sample_s)
+        trips = trips.with_sample(sample_s)
     last_s = samples_s[-5:]
     if not last_s:
         assert trips.mean_s is None

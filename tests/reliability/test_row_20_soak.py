@@ -16,6 +16,7 @@ from tests.reliability.raw_clients import UPGRADE, RawDevice, RawWebSocket, data
 from tests.unit.transport.client_frames import CLOSE, PING, TEXT, frame
 
 WARM_UP, CONNECTS = 600, 2000
+LONG_WARM_UP, LONG_CONNECTS, LONG_GROWTH = 10_000, 100_000, 0.05
 AT_ONCE = 20
 TOPICS = 30
 GROWTH_BYTES = 1024
@@ -28,6 +29,7 @@ SETTINGS = {
     "AUTH__ANONYMOUS": "false",
     "AUTH__KEYS": f'[{{ algorithm = "HS512", secret = {json.dumps(SECRET)} }}]',
     "SESSIONS__TTL": "10ms",
+    "LIMITS__CONNECTS": "{ rate = 20000.0, burst = 20000 }",
     "TOPICS": '[{ match = "soak:*", history = 10, joins = true }]',
 }
 RESET = struct.pack("ii", 1, 0)
@@ -113,5 +115,19 @@ async def test_2000_clients_that_come_and_go_leave_nothing(report: Callable[[str
         grown = (node.resident_bytes - before_bytes) / CONNECTS
         report(f"row 20 in small: {CONNECTS} connects, {grown:.0f} bytes each, gauges {before[0]}")
         assert grown <= GROWTH_BYTES
+        assert await node.metric("barrier_hits_total") == 0
+        assert node.failures == []
+
+
+@pytest.mark.long
+async def test_after_100000_clients_the_memory_is_what_it_was(report: Callable[[str], None]) -> None:
+    async with running_node(SETTINGS) as node:
+        await _run(node, LONG_WARM_UP, seed=1)
+        before, before_bytes = await _at_rest(node), node.resident_bytes
+        await _run(node, LONG_CONNECTS, seed=2)
+        assert await _at_rest(node) == before
+        ratio = node.resident_bytes / before_bytes
+        report(f"row 20: {LONG_CONNECTS} connects, memory {ratio:.3f} times the {before_bytes / 1e6:.1f} MB of before")
+        assert abs(ratio - 1) <= LONG_GROWTH
         assert await node.metric("barrier_hits_total") == 0
         assert node.failures == []

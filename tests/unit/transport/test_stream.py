@@ -269,3 +269,28 @@ class TestSocketOnly:
             with trio.fail_after(5):
                 await stream.finish(1000)
         assert len(100 * MUCH) > LINGER_BYTES
+
+
+async def test_who_counts_sockets_is_told_once_that_one_is_closed() -> None:
+    told: list[str] = []
+    first, second = (SocketStream(end) for end in socket.socketpair())
+    first.on_closed = lambda: told.append("closed")
+    await second.finish(0)
+    assert told == []
+    first.close()
+    first.close()
+    assert told == ["closed"]
+
+
+async def test_what_came_while_nobody_read_is_read_though_the_last_read_emptied_the_socket() -> None:
+    first, second = (SocketStream(end) for end in socket.socketpair())
+    second.send_now(b"one")
+    assert await first.receive_some() == b"one"
+    second.send_now(b"two")
+    second.close()
+    assert await first.receive_some(2) == b"tw"
+    assert await first.receive_some(2) == b"o"
+    assert await first.receive_some(2) == b""
+    first.close()
+    with pytest.raises(StreamBroken):
+        await first.receive_some()
