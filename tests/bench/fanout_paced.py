@@ -1,8 +1,9 @@
 """How late messages are that come at an even pace: to a thousand clients of one node, and through Redis to a hundred.
 
 From the publisher's clock to that of the clients, who are many in one process and on another core: what they need to
-read is in it. The references are what the Centrifuge library needs on a comparable machine. Real time: a machine that
-does something else shows that here.
+read is in it. The reference is the Centrifuge library in the same run, which publishes from inside its own process;
+where there is no Go to build it with, what it needs on a comparable machine. Real time: a machine that does something
+else shows that here.
 """
 
 import time
@@ -11,6 +12,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from tests.bench import centrifuge
+from tests.bench.counterpart import Counterpart
 from tests.bench.crowd import bench_process, crowded_node
 from tests.bench.fanout_rate import TOPIC, TOPICS, behind_redis
 from tests.bench.lines import read_line
@@ -18,6 +21,11 @@ from tests.bench.result import Result
 from tests.reliability.line import Line
 
 WARM_UP = 10
+PATH = f"/ws?topics={TOPIC}"
+DIALOGUE = ('{"op":"ping","id":1}', '"pong"')
+PAYLOAD_BYTES = 150
+FIELD_MS = 7.6, 18.8
+"""Centrifuge's median and 99th percentile elsewhere."""
 
 
 async def measure(*, quick: bool) -> list[Result]:
@@ -25,14 +33,15 @@ async def measure(*, quick: bool) -> list[Result]:
     seconds, clients = (1, 250) if quick else (15, 1000)
     async with _listening(clients) as (listeners, port):
         alone = await _late_ms(listeners, port, 20, 20 * seconds)
+    reference = await _of_centrifuge(clients, 20, 20 * seconds) if centrifuge.can_be_built() and not quick else FIELD_MS
     async with behind_redis(0) as (node, port):
         assert node.websocket_address is not None
-        async with bench_process("listen", node.websocket_address.port, 100, TOPIC) as listeners:
+        async with bench_process("listen", node.websocket_address.port, PATH, 100, *DIALOGUE) as listeners:
             through_redis = await _late_ms(listeners, port, 100, 100 * seconds)
-    one, two = f"Centrifuge, 20 messages/s, {clients} clients", "Centrifuge, 100 messages/s, 100 clients"
+    one, two = f"Centrifuge, 20 messages/s, {clients} clients", "Centrifuge elsewhere, 100 messages/s, 100 clients"
     return [
-        Result("paced, p50", "ms", alone[0], 7.6, one),
-        Result("paced, p99", "ms", alone[1], 18.8, one),
+        Result("paced, p50", "ms", alone[0], reference[0], one),
+        Result("paced, p99", "ms", alone[1], reference[1], one),
         Result("paced through Redis, p50", "ms", through_redis[0], 1.2, two),
         Result("paced through Redis, p99", "ms", through_redis[1], 3.0, two),
     ]
@@ -43,8 +52,22 @@ async def _listening(connections: int) -> AsyncIterator[tuple[trio.Process, int]
     async with crowded_node(0, TOPIC, settings={"topics": TOPICS}) as node:
         assert node.websocket_address is not None
         assert node.device_address is not None
-        async with bench_process("listen", node.websocket_address.port, connections, TOPIC) as listeners:
+        async with bench_process("listen", node.websocket_address.port, PATH, connections, *DIALOGUE) as listeners:
             yield listeners, node.device_address.port
+
+
+async def _of_centrifuge(connections: int, per_s: int, messages: int) -> tuple[float, float]:
+    async with centrifuge.running_centrifuge() as server:
+        arguments = (int(server.first_line), centrifuge.PATH, connections, *centrifuge.DIALOGUE)
+        async with bench_process("listen", *arguments) as listeners:
+            await _pace(server, WARM_UP, per_s)
+            await _ask(listeners)
+            await _pace(server, messages, per_s)
+            return await _ask(listeners)
+
+
+async def _pace(server: Counterpart, messages: int, per_s: int) -> None:
+    assert int(await server.ask(messages, PAYLOAD_BYTES, per_s)) == messages
 
 
 async def _late_ms(listeners: trio.Process, port: int, per_s: int, messages: int) -> tuple[float, float]:

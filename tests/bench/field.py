@@ -1,41 +1,33 @@
 """One topic, many subscribers, published to as fast as accepted: notifyd beside what else there is, on one core each.
 
-Counterparts are the Centrifuge library (Go, built by this measurement) with history as notifyd has it, publishing from
-inside its own process, and `broadcast` of `websockets` (Python), which keeps none. The readers are one process of epoll
-clients that count what they get. notifyd is published to by clients, over the wire.
+Counterparts are the Centrifuge library (Go) and `broadcast` of `websockets` (Python), which keeps no history. The
+readers are one process of epoll clients that count what they get. notifyd is published to by clients, over the wire.
 """
 
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 
 import trio
 
 from notifyd.bench.load import Load, Scenario
 from notifyd.bench.running import run_load
+from tests.bench import centrifuge
 from tests.bench.counterpart import COUNTERPARTS, Counterpart, running
 from tests.bench.result import Result
 
 PAYLOAD_BYTES = 150
-ONE_CORE = {"GOMAXPROCS": "1"}
-BUILD_S = 300.0
 
 
 async def measure(*, quick: bool) -> list[Result]:
-    """Take the rates in turns. Centrifuge is left out where there is no Go to build it with."""
+    """Take the rates in turns. Centrifuge is left out where there is no Go to build it with, and of what is quick."""
     connections, messages, rounds = (250, 500, 1) if quick else (1000, 1000, 3)
     rates: dict[str, list[float]] = {"notifyd": [], "websockets": [], "Centrifuge": []}
-    with tempfile.TemporaryDirectory() as folder:
-        centrifuge = await _built(Path(folder))
-        for _ in range(rounds):
-            rates["notifyd"].append(await _of_notifyd(connections, 1.0 if quick else 4.0))
-            rates["websockets"].append(await _of_websockets(connections, messages // 2))
-            if centrifuge is not None:
-                rates["Centrifuge"].append(await _of_centrifuge(centrifuge, connections, messages))
+    for _ in range(rounds):
+        rates["notifyd"].append(await _of_notifyd(connections, 1.0 if quick else 4.0))
+        rates["websockets"].append(await _of_websockets(connections, messages // 2))
+        if centrifuge.can_be_built() and not quick:
+            rates["Centrifuge"].append(await _of_centrifuge(connections, messages))
     ours = median(rates.pop("notifyd"))
     against = f"{connections} clients, {PAYLOAD_BYTES} bytes"
     return [
@@ -45,7 +37,7 @@ async def measure(*, quick: bool) -> list[Result]:
             1e6 / ours,
             1e6 / median(theirs),
             f"{name}, {against}",
-            1.0,
+            target=1.0,
         )
         for name, theirs in rates.items()
         if theirs
@@ -64,11 +56,9 @@ async def _of_websockets(connections: int, messages: int) -> float:
         return await _rate(server, ("/", connections, '{"pub'), messages)
 
 
-async def _of_centrifuge(program: Path, connections: int, messages: int) -> float:
-    connect = '{"id":1,"connect":{}}', '"connect"'
-    subscribe = '{"id":2,"subscribe":{"channel":"orders:status"}}', '"subscribe"'
-    readers = ("/connection/websocket", connections, '"pub"', *connect, *subscribe)
-    async with running([program], **ONE_CORE) as server:
+async def _of_centrifuge(connections: int, messages: int) -> float:
+    readers = (centrifuge.PATH, connections, '"pub"', *centrifuge.DIALOGUE)
+    async with centrifuge.running_centrifuge() as server:
         return await _rate(server, readers, messages)
 
 
@@ -78,16 +68,5 @@ async def _rate(server: Counterpart, readers: Sequence[object], messages: int) -
     command = [sys.executable, "-m", "tests.bench.field_readers", int(server.first_line), path, connections, *rest]
     deliveries = messages * int(str(connections))
     async with running(command) as clients, trio.open_nursery() as nursery:
-        nursery.start_soon(server.ask, messages, PAYLOAD_BYTES)
+        nursery.start_soon(server.ask, messages, PAYLOAD_BYTES, 0)
         return deliveries / float(await clients.ask(deliveries))
-
-
-async def _built(folder: Path) -> Path | None:
-    if shutil.which("go") is None:
-        return None
-    program = folder / "centrifuge"
-    with trio.fail_after(BUILD_S):
-        await trio.run_process(
-            ["go", "build", "-o", str(program), "."], cwd=COUNTERPARTS / "centrifuge", stderr=subprocess.STDOUT
-        )
-    return program

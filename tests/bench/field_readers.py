@@ -22,10 +22,15 @@ UPGRADE = (
 
 
 def main(port: int, path: str, connections: int, marker: bytes, dialogue: list[bytes]) -> None:
-    clients = [_connected(port, path, dialogue) for _ in range(connections)]
+    clients = connect(port, path, connections, dialogue)
     print("ready", flush=True)
     for line in sys.stdin:
         print(count(clients, marker, int(line)), flush=True)
+
+
+def connect(port: int, path: str, connections: int, dialogue: list[bytes]) -> list[socket.socket]:
+    """Return so many non-blocking clients that had this dialogue: messages, each with what its answer holds."""
+    return [_connected(port, path, dialogue) for _ in range(connections)]
 
 
 def _connected(port: int, path: str, dialogue: list[bytes]) -> socket.socket:

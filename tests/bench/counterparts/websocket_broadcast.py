@@ -1,8 +1,8 @@
 """The counterpart of the fan-out: a server of `websockets` that broadcasts.
 
-Says its port on stdout. For each line `MESSAGES BYTES` on stdin it sends so many messages of so many bytes to every
-client, one after the other as fast as the slowest takes them, and says how many on stdout. Ends when it is killed.
-AnyIO runs it on asyncio's loop.
+Says its port on stdout. For each line `MESSAGES BYTES 0` on stdin it sends so many messages of so many bytes to
+every client, one after the other as fast as the slowest takes them, and says how many on stdout. Ends when it is
+killed. AnyIO runs it on asyncio's loop.
 """
 
 import json
@@ -26,7 +26,7 @@ async def main() -> None:
     async with serve(stay, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
-            messages, size_bytes = map(int, line.split())
+            messages, size_bytes, _ = map(int, line.split())
             await publish(list(server.connections), messages, json.dumps({"pub": "x" * size_bytes}))
             print(messages, flush=True)
 

@@ -1,22 +1,22 @@
 // The Centrifuge library as a server for the benchmark: one channel with history, published to as fast as it is accepted.
 //
-// Prints the port of its WebSocket. For each line "MESSAGES BYTES" on stdin it publishes so many messages of so many
-// bytes one after the other, and prints the CPU time of the process so far, in seconds, before and after. Ends with its stdin.
+// Prints the port of its WebSocket. For each line "MESSAGES BYTES RATE" on stdin it publishes so many messages of about so
+// many bytes, so many a second, or with 0 one after the other, and prints how many. Each says when it was sent, by the
+// machine's monotonic clock, in seconds. Ends with its stdin.
 package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/centrifugal/centrifuge"
+	"golang.org/x/sys/unix"
 )
 
 const channel = "orders:status"
@@ -35,13 +35,12 @@ func main() {
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		var messages, size int
-		if _, err := fmt.Sscan(lines.Text(), &messages, &size); err != nil {
+		var messages, size, rate int
+		if _, err := fmt.Sscan(lines.Text(), &messages, &size, &rate); err != nil {
 			log.Fatal(err)
 		}
-		began := cpuSeconds()
-		publish(node, messages, size)
-		fmt.Println(began, cpuSeconds())
+		publish(node, messages, size, rate)
+		fmt.Println(messages)
 	}
 }
 
@@ -65,24 +64,25 @@ func withCredentials(next http.Handler) http.Handler {
 	})
 }
 
-func publish(node *centrifuge.Node, messages, size int) {
-	data, _ := json.Marshal(map[string]string{"x": strings.Repeat("x", size-len(`{"x":""}`))})
+func publish(node *centrifuge.Node, messages, size, rate int) {
+	filler := strings.Repeat("x", size)
 	history := centrifuge.WithHistory(1000, time.Hour)
-	for range messages {
-		if _, err := node.Publish(channel, data, history); err != nil {
+	began := time.Now()
+	for number := range messages {
+		if rate > 0 {
+			time.Sleep(time.Until(began.Add(time.Duration(number) * time.Second / time.Duration(rate))))
+		}
+		data := fmt.Sprintf(`{"sent":%.6f,"filler":"%s"}`, monotonicSeconds(), filler[:size-len(`{"sent":1234.123456,"filler":""}`)])
+		if _, err := node.Publish(channel, []byte(data), history); err != nil {
 			log.Fatal(err)
 		}
 	}
 }
 
-func cpuSeconds() float64 {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+func monotonicSeconds() float64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		log.Fatal(err)
 	}
-	return seconds(usage.Utime) + seconds(usage.Stime)
-}
-
-func seconds(time syscall.Timeval) float64 {
-	return float64(time.Sec) + float64(time.Usec)/1e6
+	return float64(now.Nano()) / 1e9
 }
