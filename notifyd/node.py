@@ -275,7 +275,8 @@ async def _open(
         events=telemetry,
         user_buckets=UserBuckets(settings.limits.user_messages),
     )
-    async with open_branch("node", events=telemetry, clock=clock) as root, open_loop_lag(telemetry) as lag:
+    async with open_branch("node", events=telemetry, clock=clock) as root:
+        lag = LoopLag(telemetry, context.connections)
         node = Node(context, layers, root, telemetry, lag)
         async with (
             _branch("broker", root, context, longest_wait_s=BROKER_WAIT_S) as broker,
@@ -291,7 +292,8 @@ async def _open(
             await node.start_clients(listeners)
             await node.start_http(listeners)
             await core.start("figures", node.figures().run)
-            yield node
+            async with open_loop_lag(lag):  # from now on somebody may have to wait
+                yield node
 
 
 def layers_of(configuration: Settings | Layers) -> Layers:

@@ -282,7 +282,7 @@ class _Supervised:
         self._take(Trigger.LOST if served else failed)
         await trio.sleep(delay_s)
         self._restarts += 1
-        self._events.count("service_restarts", service=_kind(self.path))
+        self._events.count("service_restarts", service=kind_of(self.path))
         self._take(Trigger.RETRY)
 
     def _take(self, trigger: Trigger) -> None:
@@ -340,7 +340,7 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _kind(path: str) -> str:
+def kind_of(path: str) -> str:
     """Tell what kind of service this is, for counting: "redis" of "redis at HOST:PORT", "worker" of "workers/1"."""
     name = _name(path)
     return "worker" if name.isdigit() else name.partition(" ")[0]

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import hypothesis
 import pytest
 
 from notifyd.clock import Clock
+from tests.long_steps import no_long_steps, watch_all_loops
 from tests.recorded_events import RecordedEvents
 from tests.stuck import guarded
 
@@ -28,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "guard(seconds): real seconds the test may take before it is failed as stuck")
+    config.addinivalue_line("markers", "long_steps(why): its tasks may hold the event loop for long")
+    watch_all_loops()
     hypothesis.settings.load_profile(_profile(config))
 
 
@@ -44,8 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    with guarded(item.nodeid, _guard_s(item)):
+    with guarded(item.nodeid, _guard_s(item)), _watched(item):
         return (yield)
+
+
+def _watched(item: pytest.Item) -> AbstractContextManager[None]:
+    may_be_long = item.get_closest_marker("long_steps") or item.get_closest_marker("bench")
+    return nullcontext() if may_be_long else no_long_steps(item.nodeid)
 
 
 def _guard_s(item: pytest.Item) -> float:

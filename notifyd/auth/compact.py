@@ -9,6 +9,7 @@ Source: RFC 7515 sections 3 to 5 and 7.1; RFC 8725 sections 2 and 3.
 import base64
 import json
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +22,9 @@ MAX_TOKEN_CHARACTERS = 16 * 1024
 """As much as a whole request head may have. A longer token is refused unread."""
 
 MAX_KID_CHARACTERS = 128
+
+HEADERS_KEPT = 64
+"""Different headers remembered: signers and their keys are few, and a stranger's take no more than a megabyte."""
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 _REFUSED_MEMBERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"})
@@ -46,7 +50,14 @@ def read_token(token: str) -> CompactToken:
     parts = _COMPACT.fullmatch(token)
     if parts is None:
         raise Unauthorized("the token is not three parts of base64url")
-    header = read_object(_decode(parts[1]), "header")
+    algorithm, kid = _read_header(parts[1])
+    return CompactToken(algorithm, kid, token[: parts.end(2)].encode(), _decode(parts[2]), _decode(parts[3]))
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _read_header(part: str) -> tuple[str, str | None]:
+    """Return a header's algorithm and kid. Whoever signs writes the same one each time, so it is read once."""
+    header = read_object(_decode(part), "header")
     if _REFUSED_MEMBERS & header.keys():
         raise Unauthorized("the header has a member that is never accepted")
     algorithm, kid = header.get("alg"), header.get("kid")
@@ -56,7 +67,7 @@ def read_token(token: str) -> CompactToken:
         raise Unauthorized("the kid is not a short text")
     if "typ" in header and str(header["typ"]).lower() not in _TYPES:
         raise Unauthorized("the token is of another type")
-    return CompactToken(algorithm, kid, token[: parts.end(2)].encode(), _decode(parts[2]), _decode(parts[3]))
+    return algorithm, kid
 
 
 def _decode(part: str) -> bytes:
@@ -74,7 +85,7 @@ def read_object(content: bytes, what: str) -> dict[str, Any]:
     """Read a JSON object in which no name stands twice, at any depth. Raises Unauthorized naming `what`."""
     try:
         msgspec.json.decode(content)  # Refuses NaN, numbers out of range, half surrogates and bytes that are not UTF-8.
-        document = json.loads(content, object_pairs_hook=_without_duplicates)
+        document = _decode_strictly(content.decode())
         check_data(document)  # Bounds the nesting; how deep a decoder goes by itself depends on the Python.
     except (msgspec.DecodeError, ValueError, RecursionError, RequestError):
         raise Unauthorized(f"the {what} is not strict JSON") from None
@@ -88,3 +99,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("a name stands twice")
     return members
+
+
+_decode_strictly = json.JSONDecoder(object_pairs_hook=_without_duplicates).decode

@@ -7,10 +7,7 @@ the file of the command that was asked for is imported; what a command needs, it
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Any, NoReturn
-
-import typer
+from typing import NoReturn
 
 from notifyd.errors import NotifydError
 
@@ -33,11 +30,7 @@ COMMANDS = (
 """In the order of the help text. A name is a module of this package and the function in it."""
 
 FAILED = 1
-MISUSED = 2
 INTERRUPTED = 130
-
-_UsageError: Any = typer.BadParameter.__mro__[1]
-"""What every wrong use of the command line is; Typer exports only one kind of it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -49,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if given == ["--version"]:
         given = ["version"]
     try:
-        code = build_commands(given[0])(given, prog_name="notifyd", standalone_mode=False)
+        code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output (`| head`) has gone; the interpreter must not find that out once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
         if "NOTIFYD_TRACEBACK" in os.environ:
@@ -64,27 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def build_commands(command: str) -> typer.Typer:
-    """Build the application with the command asked for, or with all of them for the help text."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(help="A distributed real-time notification server for devices and browsers.")(_no_options)
-    for name in [command] if command in COMMANDS else COMMANDS:
-        app.command(name)(getattr(import_module(f"notifyd.cli.{name}"), name))
-    return app
+def _run(given: list[str]) -> int | None:
+    if given == ["version"]:  # there is nothing to read here for Typer, which takes a tenth of a second to import
+        from notifyd.cli.version import version
 
+        version()
+        return 0
+    from notifyd.cli.application import run_command
 
-def _no_options() -> None:
-    """Stand for the program itself: with it, a single command keeps its name."""
+    return run_command(given, COMMANDS)
 
 
 def _report(error: Exception) -> int:
     """Print what a person needs to know; return the exit code."""
-    if isinstance(error, _UsageError):
-        context = getattr(error, "ctx", None)
-        command = getattr(context, "command_path", "notifyd")
-        print(f"{command}: {error.format_message()}", file=sys.stderr)
-        print(f"`{command} --help` shows what can be given.", file=sys.stderr)
-        return MISUSED
     leaves = list(_leaves(error))
     for expected in leaves:
         if isinstance(expected, NotifydError):

@@ -224,11 +224,14 @@ class Connection:
 
     async def let_in(self) -> None:
         """Wait until it is this client's turn to come in, once. Raises Crowded."""
-        if not self._is_let_in:
+        if self._is_let_in:
+            return
+        door = self.context.door
+        if not door.lets_in():
             with self.watch.waiting():
-                await self.context.door.pass_through()
+                await door.pass_through()
             self.context.connections.schedule(self)
-            self._is_let_in = True
+        self._is_let_in = True
 
     def enter(self, identity: Identity, subscriber: Subscriber) -> None:
         """Become a connected client, registered until the connection is over."""

@@ -41,6 +41,10 @@ class Door:
         self._turn = trio.Lock()
         self._waiting = 0
 
+    def lets_in(self) -> bool:
+        """Let a client in at once, where nobody waits before it and one may come; else `pass_through` is for it."""
+        return not self._waiting and self._bucket.take(self._now_s())
+
     async def pass_through(self) -> None:
         """Return when it is this client's turn. Raises Crowded, at once. Cancelled, the next one has the turn."""
         if self._waiting > self._bucket.rate * self._patience_s:

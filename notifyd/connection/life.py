@@ -67,6 +67,8 @@ async def _open(connection: Connection, open_transport: OpenTransport) -> bool:
     connection.attach(opened.transport)
     connection.context.events.count("connections_opened", transport=connection.transport_name)
     connection.log("debug", "connection_opened", transport=connection.transport_name, address=connection.stream.peer)
+    if opened.hello is None or connection.context.hub.broker.is_shared:
+        connection.outbox.flush()  # else what answers the handshake leaves with `connected`, which waits for nobody
     if opened.echo is not None:
         await opened.echo(connection)
         return False

@@ -28,7 +28,7 @@ class Transport(Protocol):
         """
 
     def attach(self, outbox: Outbox) -> None:
-        """Send the transport's own answers (WebSocket pongs, the close reply) through the outbox from now on."""
+        """Send the transport's own answers (to the handshake, WebSocket pongs, the close reply) through the outbox."""
 
     def set_payload_limit(self, limit_bytes: int) -> None:
         """Refuse payloads above this from their header alone."""

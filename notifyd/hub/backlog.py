@@ -162,8 +162,27 @@ class Backlogs:
                     del self._by_topic[item.topic]
                 item = item.take()
             taken.append(item)
-            most_bytes -= len(item if type(item) is bytes else item.frame(self._form))  # type: ignore[union-attr]
+            most_bytes -= _size_bytes(item, self._form)
         return taken
+
+
+def take(queue: list[Waiting], most_bytes: int, form: Form) -> list[Waiting]:
+    """Take about `most_bytes`, at least one item, off a queue without backlogs."""
+    taken: list[Waiting] = []
+    for item in queue:
+        taken.append(item)
+        most_bytes -= _size_bytes(item, form)
+        if most_bytes <= 0:
+            break
+    del queue[: len(taken)]
+    return taken
+
+
+def _size_bytes(item: Waiting, form: Form) -> int:
+    if type(item) is bytes:
+        return len(item)
+    assert not isinstance(item, bytes | Backlog)
+    return len(item.frame(form))
 
 
 def first_positions(items: Iterable[Waiting]) -> dict[str, Position]:

@@ -10,15 +10,17 @@ import trio
 
 from notifyd.broker.base import Loss
 from notifyd.clock import Clock
+from notifyd.errors import StreamBroken
 from notifyd.events import Events
 from notifyd.hub.backlog import Lost
 from notifyd.hub.delivery import Delivery
-from notifyd.hub.outbox import JoinedFrames, Outbox
+from notifyd.hub.outbox import JOINED_BYTES, Fresh, Outbox, in_order
 from notifyd.hub.registry import Registry, Topic
 from notifyd.hub.topic_counts import TopicCounts
 from notifyd.hub.traffic import FORMS, Traffic
 from notifyd.model import Notification
 from notifyd.tracing import NoTracer, Span, Step, Tracer
+from protocol.framing import Form
 from protocol.position import Position
 
 
@@ -48,6 +50,7 @@ class Fanout:
         self._touched: dict[Outbox, object] = {}
         self._queued: list[tuple[Notification, int]] = []
         self._queued_since_s = 0.0
+        self._fresh_bytes = 0
         self._sender = trio.lowlevel.ParkingLot()
 
     def deliver(self, batch: Sequence[Notification]) -> None:
@@ -67,6 +70,8 @@ class Fanout:
                 count = self._trace(topic, delivery, left_out.outbox if left_out else None, notification.trace)
             if count:
                 self._queued.append((notification, count))
+                if self._fresh_bytes >= JOINED_BYTES:  # a whole write: nothing is won by waiting
+                    self.flush()
             if self._topic_counts.is_counted:
                 self._topic_counts.deliver(topic.name, count, topic.position)
 
@@ -103,17 +108,10 @@ class Fanout:
     def hand_out(self, topic: Topic, delivery: Delivery, left_out: Outbox | None = None) -> int:
         """Queue one delivery for a topic's subscribers, all but `left_out`; return for how many."""
         live = topic.live
-        count = len(live)
         if not self._touched:
             self._begin()
-        if left_out is None:
-            for outbox in live:
-                outbox.append(delivery)
-        else:
-            for outbox in live:
-                if outbox is not left_out:
-                    outbox.append(delivery)
-            count -= left_out in live
+        hand_all(live, delivery, left_out)
+        count = len(live) - (left_out in live)
         if count:
             self._count_out(topic, delivery, left_out)
         if topic.catching_up:
@@ -133,6 +131,7 @@ class Fanout:
             if receivers:
                 frame = delivery.frames[form] or delivery.frame(FORMS[form])
                 self._traffic.goes_out(FORMS[form], len(frame), receivers)
+                self._fresh_bytes += len(frame)
         if left_out is not None and left_out in topic.live:
             self._traffic.goes_out(left_out.form, len(delivery.frame(left_out.form)), -1)
 
@@ -161,10 +160,8 @@ class Fanout:
 
     def flush(self) -> None:
         """Send everything queued by `deliver`: one non-blocking send a connection."""
-        touched, self._touched = self._touched, {}
-        joined: JoinedFrames = {}
-        for outbox in touched:
-            outbox.flush(joined)
+        touched, self._touched, self._fresh_bytes = self._touched, {}, 0
+        flush_all(touched)
         if touched:
             self._observe_sent()
         if self._deliveries:
@@ -197,3 +194,46 @@ class Fanout:
         while True:
             self.flush()
             await self._sender.park()
+
+
+def hand_all(outboxes: Iterable[Outbox], delivery: Delivery, left_out: Outbox | None = None) -> None:
+    """Hand a delivery to outboxes, all but `left_out`; `flush_all` has to follow in this step or the next.
+
+    Most of them were handed the same before, and go on sharing one chain: so it is known that they share the bytes.
+    """
+    before: Fresh = None
+    after: Fresh = before, delivery
+    for outbox in outboxes:
+        if outbox.fresh is not before:
+            before = outbox.fresh
+            after = before, delivery
+        if outbox is not left_out:
+            outbox.fresh = after
+
+
+def flush_all(outboxes: Iterable[Outbox]) -> None:
+    """Send what outboxes were handed, one non-blocking send each; those that are owed the same share the bytes.
+
+    This is done for every message at every connection: the usual case, in which nothing stands before what is fresh,
+    calls nothing but the socket. All else is for the outbox.
+    """
+    joined: Fresh = None
+    form, data, size_bytes = Form.WEBSOCKET_JSON, b"", 0
+    for outbox in outboxes:
+        fresh = outbox.fresh
+        if fresh is not joined or outbox.form is not form:
+            joined, form = fresh, outbox.form
+            data = b"".join([delivery.frame(form) for delivery in in_order(fresh)])
+            size_bytes = len(data)
+        if outbox.queued_bytes or outbox.is_blocked or outbox.is_closed or not 0 < size_bytes <= outbox.budget_bytes:
+            outbox.flush()
+            continue
+        outbox.fresh = None
+        sink = outbox.sink
+        try:
+            sent_bytes = sink.send_now(data)
+        except StreamBroken:
+            outbox.break_off(in_order(fresh))
+        else:
+            if sent_bytes < size_bytes or sink.has_unsent:
+                outbox.block(memoryview(data)[sent_bytes:], in_order(fresh))

@@ -236,6 +236,7 @@ class Hub:
 
     def deliver(self, batch: Sequence[Notification]) -> None:
         """Hand notifications to this node's subscribers."""
+        self.recovery.replays.heed(batch)
         self.fanout.deliver(batch)
 
     def lose(self, loss: Loss) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from notifyd.errors import StreamBroken
-from notifyd.hub.backlog import GAP_BYTES, Backlog, Backlogs, Lost, Waiting, first_positions
+from notifyd.hub.backlog import GAP_BYTES, Backlog, Backlogs, Lost, Waiting, first_positions, take
 from notifyd.hub.delivery import Delivery
 from notifyd.settings import Overflow
 from protocol.framing import Form
@@ -24,8 +24,18 @@ REPLAY_SHARE = 2
 """A replay may fill one part in so many of the budget: the rest is for what is live meanwhile."""
 
 
-JoinedFrames: TypeAlias = dict[Form, tuple[list[Delivery], bytes]]
-"""What was joined last for each form: connections that are owed the same share its bytes."""
+Fresh: TypeAlias = "tuple[Fresh, Delivery] | None"
+"""Deliveries, the newest first: one chain for all outboxes that were handed the same."""
+
+
+def in_order(fresh: Fresh) -> list[Delivery]:
+    """List what is fresh, the oldest first."""
+    deliveries: list[Delivery] = []
+    while fresh is not None:
+        fresh, delivery = fresh
+        deliveries.append(delivery)
+    deliveries.reverse()
+    return deliveries
 
 
 class Sink(Protocol):
@@ -61,6 +71,9 @@ class Owner(Protocol):
 class Outbox:
     """The queue of one connection, which is its `owner`.
 
+    `fresh` is what the fan-out has handed it since it was flushed: `hub.fanout` fills it, and usually empties it into
+    the socket. Only what does not leave then is queued, and counted. Until it is, `fresh` stands behind the queue.
+
     `queued_bytes` stays within the budget (`budget_bytes`, which may be changed at any time), but for one frame that
     alone is larger, and for GAP_BYTES a topic whose messages were let go. From the first message let go until nothing
     waits any more the queue holds one `Backlog` a topic, served in turns: a topic's own order never changes.
@@ -68,61 +81,46 @@ class Outbox:
 
     __slots__ = (
         "_backlogs",
-        "_blocked",
-        "_closed",
         "_drained",
         "_draining",
-        "_fresh",
         "_missed",
         "_owner",
         "_queue",
         "_remainder",
         "_sending",
-        "_sink",
         "budget_bytes",
         "form",
+        "fresh",
+        "is_blocked",
+        "is_closed",
         "queued_bytes",
+        "sink",
     )
 
     def __init__(self, sink: Sink, form: Form, budget_bytes: int, owner: Owner) -> None:
         self.form = form
         self.queued_bytes = 0
-        self._sink = sink
+        self.sink = sink
         self.budget_bytes = budget_bytes
         self._queue: list[Waiting] = []
-        self._fresh: list[Delivery] = []
+        self.fresh: Fresh = None
         self._backlogs: Backlogs | None = None
         self._sending: Sequence[Waiting] = ()
         self._remainder: memoryview | None = None
-        self._blocked = False
-        self._closed = False
+        self.is_blocked = False
+        self.is_closed = False
         self._missed: dict[str, Position] | None = None
         self._drained: trio.Event | None = None
         self._draining = False
         self._owner = owner
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the socket would block: a frame may be half sent."""
-        return self._blocked
-
     # --- filling: synchronous, from the fan-out and from the connection ----------------------------------------------
-
-    def append(self, delivery: Delivery) -> None:
-        """Take a delivery that `flush` follows in this step of the scheduler or the next, as `put` does but cheaply.
-
-        Most of them leave with that flush. Only what does not is counted against the budget.
-        """
-        if self._blocked:
-            self.put(delivery)
-        else:
-            self._fresh.append(delivery)
 
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery, or apply its topic's overflow policy where the budget does not hold it."""
-        if self._fresh:
+        if self.fresh is not None:
             self._settle()
-        if self._closed:
+        if self.is_closed:
             self._miss(delivery.topic, delivery.position)
             return
         frame = delivery.frames[self.form] or delivery.frame(self.form)
@@ -138,9 +136,9 @@ class Outbox:
 
     def put_frame(self, frame: bytes) -> None:
         """Queue a whole frame that belongs to this connection alone: a reply, a heartbeat, a control frame."""
-        if self._fresh:
+        if self.fresh is not None:
             self._settle()
-        if self._closed:
+        if self.is_closed:
             return
         if self.queued_bytes + len(frame) > self.budget_bytes and not self._make_room(len(frame)):
             self._disconnect()
@@ -151,7 +149,7 @@ class Outbox:
     def put_gap(self, lost: Lost) -> None:
         """Queue the notice that offsets of a topic will not come; it always finds room."""
         self._settle()
-        if self._closed:
+        if self.is_closed:
             self._miss(lost.topic, Position(lost.epoch, lost.first))
             return
         self.queued_bytes += GAP_BYTES
@@ -160,24 +158,22 @@ class Outbox:
         else:
             self._backlog(lost.topic).append(lost)
 
-    def has_room(self, delivery: Delivery) -> bool:
-        """Whether a delivery of the past fits now, after sending what can be sent, and leaves room for what is live."""
+    def has_room(self, *deliveries: Delivery) -> bool:
+        """Whether deliveries of the past fit now, after sending what can be sent, and leave room for what is live."""
         self._settle()
-        size_bytes, share_bytes = len(delivery.frame(self.form)), self.budget_bytes // REPLAY_SHARE
+        size_bytes = sum(len(delivery.frame(self.form)) for delivery in deliveries)
+        share_bytes = self.budget_bytes // REPLAY_SHARE
         if self.queued_bytes + size_bytes > share_bytes:
             self.flush()
-        return not self.queued_bytes or self.queued_bytes + size_bytes <= share_bytes
+        # One may stand alone, however large.
+        return (len(deliveries) == 1 and not self.queued_bytes) or self.queued_bytes + size_bytes <= share_bytes
 
-    def flush(self, joined: JoinedFrames | None = None) -> None:
-        """Send what is queued with one non-blocking send, or leave it to the writer when the socket would block.
-
-        Connections flushed one after the other with the same `joined` share what they join.
-        """
-        if self._fresh and not self._send_fresh(joined):
+    def flush(self) -> None:
+        """Send what is queued and what is fresh, or leave it to the writer when the socket would block."""
+        if self.fresh is not None:
             self._settle()
-        while self._queue and not self._blocked:
-            taken, data = self._take()
-            self._send(data, taken)
+        while self._queue and not self.is_blocked:
+            self._send(*self._take())
 
     def close(self, final_frame: bytes, *, discard: bool) -> None:
         """Take nothing more after `final_frame` (b"" for none); with `discard`, drop the whole frames still waiting."""
@@ -185,7 +181,7 @@ class Outbox:
         if discard:
             self._discard()
             self.queued_bytes = len(self._remainder or b"")
-        self._closed = True
+        self.is_closed = True
         if final_frame:
             self._queue.append(final_frame)
             self.queued_bytes += len(final_frame)
@@ -205,21 +201,19 @@ class Outbox:
         """
         self._draining = True
         try:
-            while self._blocked:
+            while self.is_blocked:
                 with trio.fail_after(deadline_s):
-                    await self._sink.wait_writable()
-                self._blocked = False
-                self._send(self._remainder or b"", self._sending)
-                self.flush()
+                    await self.sink.wait_writable()
+                self._go_on()
         except StreamBroken:
-            self._break()
+            self.break_off(self._sending)
             raise
         finally:
             self._draining = False
 
     async def wait_drained(self) -> None:
         """Wait until everything queued so far has been handed to the socket."""
-        if self._blocked:
+        if self.is_blocked:
             if self._drained is None:
                 self._drained = trio.Event()
             await self._drained.wait()
@@ -227,51 +221,20 @@ class Outbox:
             await trio.lowlevel.checkpoint()
 
     def _settle(self) -> None:
-        """Queue and count what `append` took."""
-        fresh, self._fresh = self._fresh, []
-        for delivery in fresh:
+        """Queue and count what is fresh."""
+        fresh, self.fresh = self.fresh, None
+        for delivery in in_order(fresh):
             self.put(delivery)
 
-    def _send_fresh(self, joined: JoinedFrames | None) -> bool:
-        """Send what `append` took in one write; False where something stands before it or it is too much for one."""
-        fresh, form = self._fresh, self.form
-        if self._queue or self._blocked or self._closed or self._backlogs is not None:
-            return False
-        if len(fresh) == 1:
-            data = fresh[0].frames[form] or fresh[0].frame(form)
-        elif joined is not None and (shared := joined.get(form)) is not None and shared[0] == fresh:
-            data = shared[1]
-        else:
-            data = b"".join([delivery.frames[form] or delivery.frame(form) for delivery in fresh])
-            if len(data) > JOINED_BYTES or len(data) > self.budget_bytes:
-                return False
-            if joined is not None:
-                joined[form] = fresh, data
-        self._fresh = []
-        self.queued_bytes += len(data)
-        self._send(data, fresh)
-        return True
-
-    def _take(self) -> tuple[Sequence[Waiting], bytes]:
-        """Take what makes one write off the queue; return it as it was and as bytes."""
+    def _take(self) -> tuple[bytes, Sequence[Waiting]]:
+        """Take what makes one write off the queue; return it as bytes, counted no more, and as it was."""
         if self._backlogs is not None:
-            in_turns = self._backlogs.take(JOINED_BYTES)
-            return in_turns, b"".join(map(self._frame_of, in_turns))
-        queue = self._queue
-        if len(queue) == 1:
-            item = queue.pop()
-            return (item,), self._frame_of(item)
-        frames: list[bytes] = []
-        joined_bytes = 0
-        for item in queue:
-            frame = self._frame_of(item)
-            frames.append(frame)
-            joined_bytes += len(frame)
-            if joined_bytes >= JOINED_BYTES:
-                break
-        taken = queue[: len(frames)]
-        del queue[: len(frames)]
-        return taken, b"".join(frames)
+            taken = self._backlogs.take(JOINED_BYTES)
+        else:
+            taken = take(self._queue, JOINED_BYTES, self.form)
+        data = b"".join([self._frame_of(item) for item in taken])
+        self.queued_bytes -= len(data)
+        return data, taken
 
     def _frame_of(self, item: Waiting) -> bytes:
         if type(item) is bytes:
@@ -285,26 +248,35 @@ class Outbox:
         return frame
 
     def _send(self, data: bytes | memoryview, taken: Sequence[Waiting]) -> None:
-        sink = self._sink
+        """Send what is counted no more."""
         try:
-            sent_bytes = sink.send_now(data)
+            sent_bytes = self.sink.send_now(data)
         except StreamBroken:
-            self._sending = taken
-            self._break()
-            return
-        if sent_bytes == len(data) and not sink.has_unsent:
-            self.queued_bytes -= sent_bytes
-            self._remainder = None
-            self._sending = ()
-            if not self._queue:
-                self._come_to_rest()
-            return
-        self.queued_bytes -= sent_bytes
-        self._remainder = memoryview(data)[sent_bytes:]
+            self.break_off(taken)
+        else:
+            if sent_bytes < len(data) or self.sink.has_unsent:
+                self.block(memoryview(data)[sent_bytes:], taken)
+
+    def block(self, rest: memoryview, taken: Sequence[Waiting]) -> None:
+        """Keep the rest of these: the socket would block, and a writer is needed."""
+        self.queued_bytes += len(rest)
+        self._remainder = rest
         self._sending = taken
-        self._blocked = True
+        self.is_blocked = True
         if not self._draining:
             self._owner.outbox_blocked()
+
+    def _go_on(self) -> None:
+        """Send the rest of what was sent in part, and all that waits behind it."""
+        rest, taken = self._remainder or b"", self._sending
+        self.queued_bytes -= len(rest)
+        self._remainder = None
+        self._sending = ()
+        self.is_blocked = False
+        self._send(rest, taken)
+        self.flush()
+        if not self.is_blocked:
+            self._come_to_rest()
 
     def _come_to_rest(self) -> None:
         """Nothing waits any more: forget that the connection was slow, and wake who waits for this."""
@@ -313,10 +285,11 @@ class Outbox:
             self._drained.set()
             self._drained = None
 
-    def _break(self) -> None:
-        self._closed = True
-        self._blocked = False
-        self._queue[:0] = self._sending
+    def break_off(self, taken: Sequence[Waiting]) -> None:
+        """Give up: the socket failed before it had taken all of these."""
+        self.is_closed = True
+        self.is_blocked = False
+        self._queue[:0] = taken
         self._sending = ()
         self._discard()
         self._remainder = None
@@ -350,13 +323,13 @@ class Outbox:
     def _make_room(self, size_bytes: int) -> bool:
         """Try to send first; tell whether the frame fits now. A frame larger than the whole budget may stand alone."""
         self.flush()
-        if self._closed:
+        if self.is_closed:
             return False
         return not self.queued_bytes or self.queued_bytes + size_bytes <= self.budget_bytes
 
     def _overflow(self, delivery: Delivery, size_bytes: int) -> None:
         policy = delivery.overflow
-        if self._closed:
+        if self.is_closed:
             self._miss(delivery.topic, delivery.position)
         elif policy is Overflow.DISCONNECT:
             self._miss(delivery.topic, delivery.position)
@@ -366,8 +339,8 @@ class Outbox:
             self._let_go(delivery, size_bytes)
 
     def _disconnect(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self.is_closed:
+            self.is_closed = True
             self._owner.outbox_overflowed(Overflow.DISCONNECT)
 
     def _let_go(self, newest: Delivery, size_bytes: int) -> None:

@@ -18,11 +18,15 @@ from notifyd.hub.delivery import Delivery
 from notifyd.hub.interest import Interest
 from notifyd.hub.outbox import Outbox
 from notifyd.hub.registry import Registry, Subscriber, Subscription
+from notifyd.hub.replays import Replay, Replays
 from notifyd.hub.traffic import Traffic
 from notifyd.model import Notification
 from notifyd.settings import TopicPolicy
 from protocol.messages import Since
 from protocol.position import Position
+
+FEW_MESSAGES = 16
+"""A page of so many is given its room in the outbox at once, not message by message: most who come back missed few."""
 
 PAGE_MESSAGES = 100
 """Messages replayed before the outbox must have drained: a few milliseconds of work, some hundred kilobytes at most."""
@@ -47,6 +51,7 @@ class Recovery:
     def __init__(
         self, registry: Registry, broker: Broker, interest: Interest, traffic: Traffic, events: Events
     ) -> None:
+        self.replays = Replays()
         self._registry = registry
         self._broker = broker
         self._interest = interest
@@ -61,7 +66,9 @@ class Recovery:
         subscription = self._registry.add(subscriber, topic)
         try:
             scope = await self._interest.acquire(topic, retention_of(subscription.topic.policy))
-            catch_up = CatchUp(self._registry, self._broker, subscription, self._traffic, self._events)
+            catch_up = CatchUp(
+                self._registry, self._broker, subscription, self._traffic, self._events, replays=self.replays
+            )
             await catch_up.begin(since, scope)
         except BaseException:
             self.close(subscriber, topic)
@@ -81,8 +88,17 @@ class Recovery:
 class CatchUp:
     """A subscription on its way from a position in the past to live."""
 
+    _replay: Replay
+
     def __init__(
-        self, registry: Registry, broker: Broker, subscription: Subscription, traffic: Traffic, events: Events
+        self,
+        registry: Registry,
+        broker: Broker,
+        subscription: Subscription,
+        traffic: Traffic,
+        events: Events,
+        *,
+        replays: Replays,
     ) -> None:
         self.subscription = subscription
         self.standing = Standing(None, None)
@@ -90,8 +106,8 @@ class CatchUp:
         self._broker = broker
         self._traffic = traffic
         self._events = events
+        self._replays = replays
         self._retention = retention_of(subscription.topic.policy)
-        self._page: Page = Page([], None, True, False)
         self._since: Position | None = None
 
     async def begin(self, since: Since, scope: Scope) -> None:
@@ -113,9 +129,9 @@ class CatchUp:
         """
         subscription = self.subscription
         if tell_gap and self.standing.recovered is False:
-            self._tell_gap(self._since, self._page.top)
+            self._tell_gap(self._since, self._replay.page.top)
         arrived, subscription.buffer = subscription.buffer or [], None
-        whole = self._put_page() and not self._page.more and self._put_all(arrived)
+        whole = self._put_page() and not self._replay.page.more and self._put_all(arrived)
         if whole:
             self._registry.caught_up(subscription)
         else:
@@ -128,22 +144,33 @@ class CatchUp:
 
     def _put_page(self) -> bool:
         """Queue the page's messages as far as the outbox holds them; False when some are left."""
-        subscription, page = self.subscription, self._page
+        subscription, page = self.subscription, self._replay.page
         subscription.sent = _start_of(page)
-        for notification in page.messages:
-            if not self._is_own_echo(notification):
-                delivery = Delivery.of(notification, subscription.topic.policy)
-                if not self._outbox.has_room(delivery):
-                    return False
-                self._put(delivery)
-                self._events.count("messages_replayed")
+        if not page.messages:
+            return True
+        outbox, session, deliveries = self._outbox, subscription.subscriber.session, self._replay.deliveries
+        fits, replayed, size_bytes = len(deliveries) <= FEW_MESSAGES and outbox.has_room(*deliveries), 0, 0
+        for notification, delivery in zip(page.messages, deliveries, strict=True):
+            if notification.origin != session or not self._is_echo(notification):
+                if not fits and not outbox.has_room(delivery):
+                    break
+                size_bytes += self._put(delivery)
+                replayed += 1
             subscription.sent = notification.position
-        return True
+        else:
+            fits = True
+        if replayed:
+            self._events.count("messages_replayed", replayed)
+            self._replays.keep(subscription.topic, self._replay, size_bytes)
+        return fits
 
-    def _put(self, delivery: Delivery) -> None:
+    def _put(self, delivery: Delivery) -> int:
+        """Queue and count a delivery; return its bytes."""
         outbox = self._outbox
         outbox.put(delivery)
-        self._traffic.goes_out(outbox.form, len(delivery.frame(outbox.form)))
+        size_bytes = len(delivery.frame(outbox.form))
+        self._traffic.goes_out(outbox.form, size_bytes)
+        return size_bytes
 
     def _put_all(self, arrived: Sequence[Delivery | Lost]) -> bool:
         """Queue what arrived while the page was read, likewise; what is left is in the history by now."""
@@ -160,10 +187,10 @@ class CatchUp:
                 subscription.sent = position
         return True
 
-    def _is_own_echo(self, notification: Notification) -> bool:
-        """Whether this very session published it, without an echo, since it subscribed."""
+    def _is_echo(self, notification: Notification) -> bool:
+        """Whether what this very session published without an echo was published since it subscribed."""
         position, top = notification.position, self.standing.position
-        if notification.origin != self.subscription.subscriber.session or position is None or top is None:
+        if position is None or top is None:
             return False
         return position.epoch == top.epoch and position.offset > top.offset
 
@@ -197,8 +224,14 @@ class CatchUp:
     async def _read(self, since: Since) -> Page:
         if self.subscription.buffer is None:
             self.subscription.buffer = []
-        self._page = await self._broker.history(self.subscription.topic.name, since, PAGE_MESSAGES, self._retention)
-        return self._page
+        topic = self.subscription.topic
+        replay = None if since == "latest" else self._replays.find(topic, since)
+        if replay is None:
+            replay = Replay.of(
+                topic, since, await self._broker.history(topic.name, since, PAGE_MESSAGES, self._retention)
+            )
+        self._replay = replay
+        return replay.page
 
     @property
     def _outbox(self) -> Outbox:

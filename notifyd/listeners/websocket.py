@@ -78,10 +78,10 @@ class WebSocketServer:
         except Crowded as crowd:
             wait = (("Retry-After", str(ceil(crowd.retry_after_s))),)
             raise HeadError(503, "crowd", str(crowd), wait) from None
-        transport = await open_websocket(
+        transport = open_websocket(
             connection.nursery,
             connection.stream,
-            head=head.raw,
+            key=head.key,
             trailing=head.trailing,
             subprotocol=subprotocol,
             limit_bytes=CONNECT_BYTES,

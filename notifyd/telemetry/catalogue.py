@@ -86,7 +86,7 @@ _TOKEN_REASONS = (
     "signature",
 )
 
-_SERVICES = (
+SERVICES = (
     "configuration",
     "control",
     "device",
@@ -108,6 +108,7 @@ _SERVICES = (
     "worker",
     OTHER,
 )
+"""The kinds of services that the tree of supervision has; `other` is also for what runs in none."""
 
 COUNTERS: Mapping[str, Metric] = MappingProxyType(
     {
@@ -148,7 +149,11 @@ COUNTERS: Mapping[str, Metric] = MappingProxyType(
             "Sessions that a client asked to resume, by whether they were there.", {"outcome": ("resumed", "unknown")}
         ),
         "heartbeats_lost": Metric("Connections closed because nothing was heard of their client any more."),
-        "service_restarts": Metric("Restarts of a service after a failure.", {"service": _SERVICES}),
+        "service_restarts": Metric("Restarts of a service after a failure.", {"service": SERVICES}),
+        "loop_held_seconds": Metric(
+            "Time in which one step of a task held the event loop for longer than 0.05 s, by the service it runs in.",
+            {"service": SERVICES},
+        ),
         "token_refusals": Metric("Tokens that were not accepted.", {"reason": _TOKEN_REASONS}),
         "permission_refusals": Metric(
             "Requests of somebody who may not: topics that a token does not allow, HTTP without an API key.",

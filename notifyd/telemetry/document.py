@@ -23,7 +23,7 @@ Prometheus' text format. [`grafana-dashboard.json`](grafana-dashboard.json) show
   0), until the sockets of this node's subscribers had been offered it. What then waits in the queue of a slow client is
   told by `notifyd_queue_bytes`. Each subscriber counts. Replayed messages do not.
 - **Loop lag**: one round of the event loop is all work between two looks at the sockets. Whoever becomes ready in it
-  waits for its end.
+  waits for its end. [Who held it](operating.md#when-the-loop-is-late) is told from 0.05 s on.
 - **Several workers** (`node.workers`): whichever is asked answers for all. Counters, histograms and gauges are added
   up, but for the gauges that say otherwise. What a worker has counted is kept by the parent when its process dies, as
   it was told at the last scrape: totals never run backwards, and what it counted since is lost. One that does not

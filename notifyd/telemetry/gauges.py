@@ -31,6 +31,7 @@ def show_state(
     telemetry.show("broker_state", lambda: {(broker_state().value,): 1})
     telemetry.show("draining", lambda: int(is_draining()))
     telemetry.show("loop_lag_max_seconds", lambda: lag.worst_s)
+    telemetry.show("loop_held_seconds", lambda: lag.held_s)
     telemetry.show("messages_received", lambda: by_labels(traffic.messages_in))
     telemetry.show("received_bytes", lambda: by_labels(traffic.bytes_in))
     telemetry.show("messages_sent", lambda: by_labels(traffic.messages_out))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from notifyd.telemetry.catalogue import COUNTERS, GAUGES, HISTOGRAMS, OTHER, Metric, Series
-from notifyd.telemetry.exposition import measure_process
 from notifyd.telemetry.histogram import Histogram
 from notifyd.telemetry.snapshot import Snapshot, Spread
 
@@ -85,6 +84,8 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """Take down all numbers as they are now."""
+        from notifyd.telemetry.exposition import measure_process  # noqa: PLC0415 - not every node is asked
+
         return Snapshot(
             counters={name: self.totals(name) for name in COUNTERS},
             gauges={name: self.totals(name) for name in GAUGES if name in self._shown},

@@ -9,7 +9,6 @@ import trio
 
 from notifyd.clock import Clock
 from notifyd.settings import LogFormat
-from notifyd.telemetry.exposition import write_exposition
 from notifyd.telemetry.log import LEVELS, Log
 from notifyd.telemetry.metrics import Metrics, Shown
 from notifyd.telemetry.repeats import Repeats
@@ -113,6 +112,8 @@ class Telemetry:
 
     def exposition(self) -> bytes:
         """Write the metrics of this process in Prometheus' text format, version 0.0.4."""
+        from notifyd.telemetry.exposition import write_exposition  # noqa: PLC0415 - not every node is asked
+
         return write_exposition(self.snapshot())
 
     async def scrape(self) -> bytes:

@@ -1,8 +1,7 @@
 """Reads and judges the head of a WebSocket upgrade request, before trio-websocket sees a byte of it. No I/O.
 
 wsproto decodes headers as ASCII or IDNA outside every error barrier, so one byte in one header of one stranger's
-request ends a stock server. Here a head is judged as a whole first; what is then handed on is built anew from the
-judged parts and holds nothing a stranger wrote freely.
+request ends a stock server. Here a head is judged as a whole, and answered: wsproto sees the frames behind it only.
 
 The verdict depends on the bytes of the stream alone, never on how they were cut into segments. Bytes that follow the
 head in the same segment are kept (`RequestHead.trailing`): to refuse them would make the answer depend on the cutting.
@@ -17,6 +16,7 @@ from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from wsproto.utilities import generate_accept_token
 
 HEAD_BYTES = 16 * 1024
 """The longest head read, its blank line included: room for a long token and a browser's cookies."""
@@ -65,8 +65,8 @@ class RequestHead:
 
     `target` is the request line's, `path` and `query` are its percent-decoded parts (`+` stays `+`), `host` is the
     Host header as sent, `headers` holds every value by lower-case name in order of arrival. `subprotocols` are in the
-    client's order of preference, without duplicates. `raw` is the head to replay to wsproto: it has no query, no
-    credentials and no extensions. `trailing` are the bytes received behind the head: the WebSocket stream's first.
+    client's order of preference, without duplicates. `key` is what the answer proves to have read. `trailing` are the
+    bytes received behind the head: the WebSocket stream's first.
     """
 
     method: str
@@ -76,7 +76,7 @@ class RequestHead:
     host: str
     headers: dict[str, list[str]]
     subprotocols: tuple[str, ...]
-    raw: bytes
+    key: str
     trailing: bytes
 
     @property
@@ -134,8 +134,16 @@ class HeadReader:
         key = _read_upgrade(headers)
         path, query = _read_target(target)
         subprotocols = _read_subprotocols(headers)
-        raw = _replay(target, key, subprotocols)
-        return RequestHead(method, target, path, query, host, headers, subprotocols, raw, trailing)
+        return RequestHead(method, target, path, query, host, headers, subprotocols, key, trailing)
+
+
+def upgrade(key: str, subprotocol: str | None) -> bytes:
+    """Build the answer that opens the WebSocket, without extensions. Source: RFC 6455 section 4.2.2."""
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    lines.append(f"Sec-WebSocket-Accept: {generate_accept_token(key.encode()).decode()}")
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 def response(status: int, reason: str, message: str, extra_headers: Headers = ()) -> bytes:
@@ -262,12 +270,3 @@ def _read_subprotocols(headers: dict[str, list[str]]) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise _bad("a subprotocol is offered twice")
     return tuple(names)
-
-
-def _replay(target: str, key: str, subprotocols: tuple[str, ...]) -> bytes:
-    """Build the head wsproto is shown: what it keeps for as long as the client stays, so no query and no real host."""
-    lines = [f"GET {target.partition('?')[0]} HTTP/1.1", "Host: notifyd", "Upgrade: websocket", "Connection: Upgrade"]
-    lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
-    if subprotocols:
-        lines.append(f"Sec-WebSocket-Protocol: {', '.join(subprotocols)}")
-    return "\r\n".join([*lines, "", ""]).encode("ascii")

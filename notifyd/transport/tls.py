@@ -32,7 +32,6 @@ _RECORD_HEADER_BYTES = 5
 _HANDSHAKE_RECORD = 0x16
 _MAJOR_VERSION = 3
 _RECORD_BYTES = 16 * 1024
-_NOTHING = memoryview(b"")
 
 
 class TlsStream:
@@ -62,7 +61,7 @@ class TlsStream:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl: ssl.SSLObject | None = None
-        self._held = _NOTHING
+        self._held: bytes | memoryview = b""
         self._ended = False
         self._failure: ssl.SSLError | None = None
 
@@ -168,16 +167,17 @@ class TlsStream:
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Encrypt and send; see ByteStream. While ciphertext is held, nothing more is taken."""
-        tls = self._established()
-        self._flush()
-        rest = memoryview(data)
+        tls = self._ssl or self._established()
+        if self._held or self._outgoing.pending:
+            self._flush()
+        rest, taken_bytes = data if len(data) <= SEND_BYTES else memoryview(data), 0
         try:
-            while rest and not self._held:
-                rest = rest[tls.write(rest[:SEND_BYTES]) :]
+            while taken_bytes < len(rest) and not self._held:
+                taken_bytes += tls.write(rest[taken_bytes : taken_bytes + SEND_BYTES])
                 self._flush()
         except ssl.SSLError as failure:
             raise self._break(failure) from None
-        return len(data) - len(rest)
+        return taken_bytes
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes bytes again."""
@@ -213,12 +213,12 @@ class TlsStream:
     def _flush(self) -> None:
         """Send ciphertext for as long as the socket takes it."""
         while self._held or self._outgoing.pending:
-            held = self._held or memoryview(self._outgoing.read())
-            self._held = held  # not sent until the next line says so
+            held = self._held or self._outgoing.read()
             sent_bytes = self._transport.send_now(held)
-            self._held = held[sent_bytes:] or _NOTHING
-            if self._held:
+            if sent_bytes < len(held):
+                self._held = memoryview(held)[sent_bytes:]
                 break
+            self._held = b""
 
     async def _flush_all(self) -> None:
         self._flush()

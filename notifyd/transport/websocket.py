@@ -1,9 +1,10 @@
 """The WebSocket transport: the only file of the server that knows trio-websocket.
 
-trio-websocket does the handshake and reads what comes; it believes to have a stream of its own. That stream is ours:
-what it reads has passed the guard, what it sends goes through the connection's outbox as whole frames. Messages that
-arrive whole, nearly all there are, never get to it: the stream puts them, those of one read together, into the channel
-in which trio-websocket hands over its own. So the order of all is kept, by the task that reads.
+The handshake is answered here, from a head that was judged before; trio-websocket reads what comes behind it, and
+believes to have a stream of its own. That stream is ours: what it reads has passed the guard, what it sends goes
+through the connection's outbox as whole frames. Messages that arrive whole, nearly all there are, never get to it: the
+stream puts them, those of one read together, into the channel in which trio-websocket hands over its own. So the order
+of all is kept, by the task that reads.
 
 Source: RFC 6455; spec/wire.md, "Transports".
 """
@@ -11,14 +12,17 @@ Source: RFC 6455; spec/wire.md, "Transports".
 import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection as FrameConnection
 
 from notifyd.errors import StreamBroken
 from notifyd.hub.outbox import Outbox
 from notifyd.transport.frame_guard import FrameGuard
+from notifyd.transport.request_head import upgrade
 from notifyd.transport.stream import ByteStream
 from protocol.codec import Frame, FrameType, frames_of_message
 from protocol.errors import CloseCode, RemoteProtocolError
@@ -44,13 +48,11 @@ class GuardedStream(trio.abc.Stream):
         "_attached",
         "_control_frames",
         "_guard",
-        "_head",
         "_messages",
         "_on_bytes",
         "_one_by_one",
         "_outbox",
         "_stream",
-        "_trailing",
         "close_sent",
         "error",
         "received",
@@ -58,19 +60,15 @@ class GuardedStream(trio.abc.Stream):
 
     received: "trio.MemorySendChannel[Any]"
 
-    def __init__(
-        self, stream: ByteStream, guard: FrameGuard, head: bytes, trailing: bytes, on_bytes: Callable[[int], None]
-    ) -> None:
+    def __init__(self, stream: ByteStream, guard: FrameGuard, on_bytes: Callable[[int], None]) -> None:
         self.error: RemoteProtocolError | None = None
         self.close_sent = False
         self._stream = stream
         self._guard = guard
-        self._head = head
-        self._trailing = trailing
         self._on_bytes = on_bytes
         self._control_frames = 0
         self._outbox: Outbox | None = None
-        self._attached: trio.Event | None = trio.Event()
+        self._attached: trio.Event | None = None
         self._one_by_one = True
         self._messages = 0
         self._asked: trio.Event | None = None
@@ -80,21 +78,17 @@ class GuardedStream(trio.abc.Stream):
         self._outbox = outbox
         if self._attached is not None:
             self._attached.set()
-            self._attached = None  # it has done its work, and there are thousands of connections
+            self._attached = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - the guard cuts
-        """Return what the guard lets through: the judged head first, then at most 16 frames at a time.
+        """Return what the guard lets through, at most 16 frames at a time.
 
-        Nothing passes before `attach`: wsproto forgets what it receives before it has answered the upgrade, and a
-        pong must not overtake the outbox. A violation is kept in `error` and looks like a broken socket.
+        Nothing passes before `attach`: a pong must not overtake the outbox. A violation is kept in `error` and looks
+        like a broken socket.
         """
         await trio.lowlevel.checkpoint()
-        if self._head:
-            head, self._head = self._head, b""
-            self._guard.feed(self._trailing)
-            self._trailing = b""
-            return head
-        if self._attached is not None:
+        if self._outbox is None:
+            self._attached = trio.Event()
             await self._attached.wait()
         try:
             while not (piece := await self._next_piece()):
@@ -120,7 +114,7 @@ class GuardedStream(trio.abc.Stream):
         while True:
             while self._one_by_one and guard.between_frames and self._messages < guard.messages_seen:
                 await self._wait_asked()
-            if not self._takes_messages() or not (messages := guard.next_messages()):
+            if self._one_by_one or not (messages := guard.next_messages()):
                 break
             self._on_bytes(0)
             await self._hand_over(messages)
@@ -132,13 +126,6 @@ class GuardedStream(trio.abc.Stream):
             while guard.close_seen and self._messages < seen:
                 await self._wait_asked()
         return piece
-
-    def _takes_messages(self) -> bool:
-        """Whether plain messages go past trio-websocket by now.
-
-        Its reader holds on to the last event that it had: but for a first message, to the handshake's, 1.4 KB.
-        """
-        return not self._one_by_one and self._guard.messages_seen > 0
 
     async def _hand_over(self, messages: list[str | bytes]) -> None:
         """Put messages behind those that trio-websocket handed over; wait where nobody has taken the last ones."""
@@ -172,14 +159,10 @@ class GuardedStream(trio.abc.Stream):
         return new
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue a control frame in the outbox; before there is one, send the handshake's answer."""
+        """Queue a control frame in the outbox."""
+        assert self._outbox is not None, "nothing is read before there is one"
         frame = bytes(data)
-        if self._outbox is None:
-            try:
-                await send_all(self._stream, frame)
-            except StreamBroken:
-                raise trio.BrokenResourceError from None
-        elif frame[0] == _CLOSE_BYTE:
+        if frame[0] == _CLOSE_BYTE:
             self.close_sent = True
             self._outbox.close(frame, discard=False)
         else:
@@ -196,12 +179,18 @@ class GuardedStream(trio.abc.Stream):
 
 
 class WebSocketTransport:
-    """The receiving half of a WebSocket; see notifyd.connection.transport.Transport."""
+    """The receiving half of a WebSocket; see notifyd.connection.transport.Transport.
 
-    __slots__ = ("_fault", "_guard", "_limit_bytes", "_messages", "_stream", "_websocket", "form")
+    `answer` opens it at the client: the first that its outbox sends.
+    """
 
-    def __init__(self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form) -> None:
+    __slots__ = ("_answer", "_fault", "_guard", "_limit_bytes", "_messages", "_stream", "_websocket", "form")
+
+    def __init__(
+        self, websocket: WebSocketConnection, stream: GuardedStream, guard: FrameGuard, form: Form, answer: bytes
+    ) -> None:
         self.form = form
+        self._answer = answer
         self._websocket = websocket
         self._stream = stream
         self._guard = guard
@@ -252,7 +241,9 @@ class WebSocketTransport:
         return messages
 
     def attach(self, outbox: Outbox) -> None:
-        """Send pongs and the close reply through the outbox."""
+        """Queue the answer to the handshake; pongs and the close reply will go through the outbox, too."""
+        outbox.put_frame(self._answer)
+        self._answer = b""
         self._stream.attach(outbox)
 
     def set_payload_limit(self, limit_bytes: int) -> None:
@@ -266,35 +257,32 @@ class WebSocketTransport:
         return b"" if self._stream.close_sent else close_frame(code, message)
 
 
-async def open_websocket(
+def open_websocket(
     nursery: trio.Nursery,
     stream: ByteStream,
     *,
-    head: bytes,
+    key: str,
     trailing: bytes,
     subprotocol: str | None,
     limit_bytes: int,
     on_bytes: Callable[[int], None],
 ) -> WebSocketTransport:
-    """Answer a judged upgrade request and return the open WebSocket.
+    """Return the WebSocket that a judged upgrade request asks for; its outbox will send the answer.
 
-    `head` is the request as trio-websocket is to see it, `trailing` what came behind it. trio-websocket's reader task
-    runs in `nursery`. Raises StreamBroken when the peer does not wait for the answer.
+    `key` is the request's, `trailing` what came behind it. trio-websocket's reader task runs in `nursery`.
     """
     guard = FrameGuard(limit_bytes)
-    guarded = GuardedStream(stream, guard, head, trailing, on_bytes)
-    request = await wrap_server_stream(nursery, guarded, max_message_size=_UNLIMITED, message_queue_size=0)
-    try:
-        websocket = await request.accept(subprotocol=subprotocol)
-    except ConnectionClosed:
-        raise StreamBroken("the peer left before its upgrade was answered") from None
-    # wsproto's front keeps the handshake's HTTP parser for the connection's whole life, 3 KB each; what it passes every
-    # call on to has the same methods.
-    websocket._wsproto = websocket._wsproto.connection  # type: ignore[assignment]  # noqa: SLF001
-    guarded.received = websocket._send_channel  # noqa: SLF001 - the place of every message in the order of all
+    guard.feed(trailing)
+    guarded = GuardedStream(stream, guard, on_bytes)
+    # wsproto's front parses and writes the handshake a second time, by h11, which costs as much as all else on the way
+    # here. What it passes every call on to from then on has the same methods.
+    frames = cast("WSConnection", FrameConnection(ConnectionType.SERVER))
+    websocket = WebSocketConnection(guarded, frames, max_message_size=_UNLIMITED, message_queue_size=0)
     _slim(websocket)
+    guarded.received = websocket._send_channel  # noqa: SLF001 - the place of every message in the order of all
+    nursery.start_soon(websocket._reader_task)  # noqa: SLF001 - as its own `wrap_server_stream` does
     form = SUBPROTOCOLS[subprotocol] if subprotocol else Form.WEBSOCKET_JSON
-    return WebSocketTransport(websocket, guarded, guard, form)
+    return WebSocketTransport(websocket, guarded, guard, form, upgrade(key, subprotocol))
 
 
 _SHARED: dict[str, object] = {
@@ -322,7 +310,7 @@ def _slim(websocket: WebSocketConnection) -> None:
 
 
 async def send_all(stream: ByteStream, data: bytes) -> None:
-    """Send bytes that have no outbox yet: a handshake's answer. Raises StreamBroken."""
+    """Send bytes that have no outbox: the refusal of a handshake. Raises StreamBroken."""
     rest = memoryview(data)
     while rest or stream.has_unsent:
         sent_bytes = stream.send_now(rest)

@@ -19,13 +19,19 @@ import trio
 
 from tests.bench import (
     codec,
+    cold_start,
     connects,
     fanout,
+    fanout_growth,
+    fanout_paced,
+    fanout_rate,
+    fanout_tls,
     field,
     heartbeats,
     idle,
     metrics,
     record,
+    recovery_storm,
     redis_broker,
     redis_link,
     redis_nodes,
@@ -39,11 +45,17 @@ from tests.reliability.node_process import raise_descriptor_limit
 MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "codec": codec.measure,
     "fanout": fanout.measure,
+    "fanout_rate": fanout_rate.measure,
+    "fanout_tls": fanout_tls.measure,
+    "fanout_growth": fanout_growth.measure,
+    "fanout_paced": fanout_paced.measure,
     "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
     "heartbeats": heartbeats.measure,
     "connects": connects.measure,
+    "recovery_storm": recovery_storm.measure,
+    "cold_start": cold_start.measure,
     "redis_link": redis_link.measure,
     "redis_broker": redis_broker.measure,
     "redis_nodes": redis_nodes.measure,
@@ -51,7 +63,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "traces": traces.measure,
 }
 
-CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"idle": idle.curves}
+CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"fanout_growth": fanout_growth.curves, "idle": idle.curves}
 
 
 def main() -> int:

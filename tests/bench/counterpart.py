@@ -27,7 +27,15 @@ class Counterpart:
 
     async def ask(self, *words: object) -> bytes:
         """Send words as one line, and wait for the line that comes for it."""
-        await self._stdin.send_all(" ".join(map(str, words)).encode() + b"\n")
+        await self.tell(" ".join(map(str, words)).encode() + b"\n")
+        return await self.line()
+
+    async def tell(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        await self._stdin.send_all(data)
+
+    async def line(self) -> bytes:
+        """Wait for the next line that comes."""
         return await read_line(self._stdout)
 
 

@@ -19,7 +19,7 @@ from notifyd.events import NoEvents
 from notifyd.hub.delivery import Delivery
 from notifyd.hub.fanout import Fanout
 from notifyd.hub.hub import Hub
-from notifyd.hub.outbox import Outbox
+from notifyd.hub.outbox import JOINED_BYTES, Outbox
 from notifyd.hub.recovery import retention_of
 from notifyd.hub.registry import Subscriber
 from notifyd.model import Notification, SessionId
@@ -56,6 +56,8 @@ class BareFanout(Fanout):
             count = self.hand_out(topic, delivery, left_out.outbox if left_out else None)
             if count:
                 self._queued.append((notification, count))
+                if self._fresh_bytes >= JOINED_BYTES:
+                    self.flush()
             if self._topic_counts.is_counted:
                 self._topic_counts.deliver(topic.name, count, topic.position)
 

@@ -54,6 +54,8 @@ class Ears:
         """Do nothing: nobody looks."""
 
     def log(self, level: str, event: str, **fields: Any) -> None:
+        if event in {"loop_held", "loop_late"}:
+            return  # real time, of which a plan has none
         self._log(self._node, event, {key: value for key, value in fields.items() if key != "traceback"})
         if "traceback" in fields:
             self._oracle.break_("nothing happens that nobody foresaw", f"{self._node}: {event}: {fields['traceback']}")

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from notifyd import __version__, cli
+from notifyd.cli import application
 from notifyd.errors import ConfigurationError, ListenError
 from tests.unit.cli.command_line import Run
 
@@ -56,13 +57,13 @@ def test_wrong_use_is_told_in_two_lines(arguments: list[str], about: str, run: R
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes `notifyd version` fail with a given error."""
+    """Makes `notifyd init` fail with a given error."""
 
     def fail_with(error: BaseException) -> None:
-        def version() -> None:
+        def init() -> None:
             raise error
 
-        monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(version=version))
+        monkeypatch.setattr(application, "import_module", lambda _: SimpleNamespace(init=init))
 
     return fail_with
 
@@ -79,12 +80,12 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
 )
 def test_expected_errors(error: BaseException, code: int, text: str, failing: Any, run: Run) -> None:
     failing(error)
-    assert run("version") == (code, "", text)
+    assert run("init") == (code, "", text)
 
 
 def test_a_bug_is_two_lines_and_a_way_to_find_it(failing: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(RuntimeError("first line\nsecond line"))
-    assert run("version") == (
+    assert run("init") == (
         1,
         "",
         (
@@ -94,7 +95,7 @@ def test_a_bug_is_two_lines_and_a_way_to_find_it(failing: Any, run: Run, monkeyp
     )
     monkeypatch.setenv("NOTIFYD_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
-        cli.main(["version"])
+        cli.main(["init"])
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
@@ -104,11 +105,3 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
-
-
-def test_version_imports_nothing_of_a_node() -> None:
-    heavy = "trio, jwt, cryptography, msgspec, starlette, hypercorn, construct, redis, structlog, rich"
-    check = f"import sys; print([name for name in '{heavy}'.split(', ') if name in sys.modules])"
-    command = f"from notifyd.cli import main\ntry: main(['version'])\nfinally: {check}"
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, check=True)
-    assert done.stdout.decode() == f"notifyd {__version__}\n[]\n"

@@ -7,6 +7,7 @@ from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
 from notifyd.hub import delivery as delivery_module
 from notifyd.hub.delivery import Delivery
+from notifyd.hub.outbox import JOINED_BYTES
 from notifyd.model import Notification
 from notifyd.settings import Overflow
 from notifyd.tracing import Step
@@ -83,6 +84,34 @@ async def test_what_is_queued_in_one_step_leaves_in_one_send() -> None:
         assert [len(one.sink.sends) for one in listening] == [2] * 4
 
 
+async def test_what_makes_a_whole_write_leaves_at_once() -> None:
+    async with open_hub() as hub_kit:
+        listening = await crowd(hub_kit, 8)
+        filler = "x" * (JOINED_BYTES // 10)
+        batch = [Notification("a:b", filler, 1_790_000_000_000, Position("e1", offset)) for offset in range(1, 26)]
+        hub_kit.hub.fanout.deliver(batch)
+        for one in listening:
+            assert one.sink.sends
+            assert max(one.sink.sends) <= JOINED_BYTES + JOINED_BYTES // 9
+        await wait_all_tasks_blocked()
+        assert all(one.told("a:b") == [*range(1, 26)] for one in listening)
+        assert not any(one.outbox.calls.overflows for one in listening)
+
+
+async def test_connections_that_are_owed_the_same_share_the_bytes() -> None:
+    async with open_hub() as hub_kit:
+        listening = [hub_kit.subscriber() for _ in range(3)]
+        for one in listening:
+            await one.subscribe("a:b")
+            hub_kit.hub.registry.go_live(one.subscriber.subscriptions["a:b"])
+        hub_kit.hub.fanout.deliver([notification(1), notification(2)])
+        listening[1].outbox.put_frame(b"")  # a reply: what was handed over stands before it
+        assert listening[0].outbox.fresh is listening[2].outbox.fresh is not None
+        assert listening[1].outbox.fresh is None
+        hub_kit.hub.fanout.flush()
+        assert [one.told("a:b") for one in listening] == [[1, 2]] * 3
+
+
 async def test_it_sends_within_the_next_step_of_the_scheduler() -> None:
     async with open_hub() as hub_kit:
         (one,) = await crowd(hub_kit, 1)
@@ -104,6 +133,7 @@ async def test_echo_false_leaves_the_publishers_own_connection_out_and_no_other(
         assert hub_kit.events.counted("messages_delivered") == 3 + 3 + 3 - 1
 
 
+@pytest.mark.long_steps("20,000 messages without a checkpoint are the test")
 async def test_a_slow_consumer_never_slows_a_publisher() -> None:
     async with open_hub(policy("a:b", overflow="gap")) as hub_kit:
         healthy, slow = await crowd(hub_kit, 2)

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from notifyd.hub.backlog import GAP_BYTES, Backlog, Lost
 from notifyd.hub.delivery import Delivery
+from notifyd.hub.fanout import flush_all, hand_all
 from notifyd.settings import Overflow
 from protocol.framing import Form
 from protocol.position import Position
@@ -59,7 +60,7 @@ class OutboxPromises(RuleBasedStateMachine):
             )
             self.largest = max(self.largest, len(delivery.frame(self.form)))
             if as_fanout:
-                self.outbox.append(delivery)
+                hand_all([self.outbox], delivery)
                 continue
             self.outbox._settle()
             before = self.outbox.calls.overflows.total()
@@ -83,9 +84,12 @@ class OutboxPromises(RuleBasedStateMachine):
         self.newest[topic] += count
         self.outbox.put_gap(Lost(topic, Position(EPOCH, first), last=first + count - 1, reason="expired"))
 
-    @rule(shared=st.booleans())
-    def flush(self, shared: bool) -> None:
-        self.outbox.flush({} if shared else None)
+    @rule(as_fanout=st.booleans())
+    def flush(self, as_fanout: bool) -> None:
+        if as_fanout:
+            flush_all([self.outbox])
+        else:
+            self.outbox.flush()
 
     @rule(room=st.one_of(st.integers(1, 100), st.integers(1, 100_000)), seconds=st.sampled_from([0, 5]))
     def make_room_and_drain_for_a_while(self, room: int, seconds: int) -> None:

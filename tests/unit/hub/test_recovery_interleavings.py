@@ -104,7 +104,7 @@ class Model:
             standing = catch_up.standing
             first = since.offset if isinstance(since, Position) and standing.recovered else standing.position.offset
             if since == "earliest":
-                first = min((m.position.offset for m in catch_up._page.messages), default=first + 1) - 1
+                first = min((m.position.offset for m in catch_up._replay.page.messages), default=first + 1) - 1
             self.expected[number] = first
             self.own[number] = {offset for offset in self.own[number] if offset > standing.position.offset}
             if not catch_up.release(tell_gap=False):

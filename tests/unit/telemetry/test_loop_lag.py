@@ -15,7 +15,7 @@ class Rounds:
 
     def __init__(self, events: RecordedEvents) -> None:
         self.now_s = 100.0
-        self.lag = LoopLag(events, lambda: self.now_s)
+        self.lag = LoopLag(events, now_s=lambda: self.now_s)
 
     def run(self, took_s: float, idle_s: float = 0.0) -> None:
         self.lag.after_io_wait(0)
@@ -60,7 +60,8 @@ def test_a_stall_longer_than_an_interval_is_told(rounds: Rounds) -> None:
 
 
 async def test_a_loop_that_stands_still_is_noticed(events: RecordedEvents) -> None:
-    async with open_loop_lag(events) as lag:
+    lag = LoopLag(events)
+    async with open_loop_lag(lag):
         await trio.lowlevel.checkpoint()
         time.sleep(0.05)  # noqa: ASYNC251 - this is the stall
         await trio.sleep(0.001)

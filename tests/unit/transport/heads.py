@@ -33,6 +33,6 @@ def outcome_in_cuts(data: bytes, cuts: Sequence[int]) -> Outcome:
             return ("refused", (error.status, error.reason, error.message), b"")
         start = cut
         if found is not None:
-            parts = (found.target, found.query, found.headers, found.subprotocols, found.raw)
+            parts = (found.target, found.query, found.headers, found.subprotocols, found.key)
             return ("accepted", parts, found.trailing + data[cut:])
     return ("waiting", None, b"")

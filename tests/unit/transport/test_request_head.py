@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from notifyd.transport.request_head import HEAD_BYTES, HeadError, HeadReader, RequestHead, response
+from notifyd.transport.request_head import HEAD_BYTES, HeadError, HeadReader, RequestHead, response, upgrade
 from tests.unit.transport.heads import KEY, head, outcome_in_cuts
 
 
@@ -45,19 +45,20 @@ def test_a_browsers_request_is_read() -> None:
     assert found.trailing == b""
 
 
-def test_what_is_replayed_is_built_anew() -> None:
-    found = read(
-        head(
-            "Cookie: secret",
-            "Authorization: Bearer secret",
-            "Sec-WebSocket-Protocol: b ,a",
-            line="GET /ws?token=secret HTTP/1.1",
-        )
-    )
-    assert found.raw == (
-        b"GET /ws HTTP/1.1\r\nHost: notifyd\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY.encode() + b"\r\nSec-WebSocket-Protocol: b, a\r\n\r\n"
-    )
+def test_the_answer_is_that_of_the_rfc() -> None:
+    """Its key and what proves it: RFC 6455 section 1.3."""
+    assert read(head()).key == KEY
+    lines = upgrade(KEY, "notifyd.v1.json").decode().split("\r\n")
+    assert lines == [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "Sec-WebSocket-Protocol: notifyd.v1.json",
+        "",
+        "",
+    ]
+    assert upgrade(KEY, None).decode().split("\r\n") == [*lines[:4], "", ""]
 
 
 def test_nothing_that_is_absent_is_invented() -> None:

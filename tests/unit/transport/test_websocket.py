@@ -30,6 +30,14 @@ class Opened:
         self.outbox = make_outbox(server, Form.WEBSOCKET_JSON, 10_000)  # type: ignore[arg-type]
         self.heard: list[int] = []
 
+    def attach(self) -> None:
+        """Let the transport have its outbox, and the answer to the handshake leave."""
+        self.transport.attach(self.outbox)
+        self.outbox.flush()
+        pipe = self.client.stream._incoming
+        assert bytes(pipe.buffer).startswith(b"HTTP/1.1 101 ")
+        pipe.buffer.clear()
+
     def sent(self) -> list[object]:
         """What left for the client since the last call."""
         reader = FrameReader(Form.WEBSOCKET_JSON)
@@ -56,10 +64,10 @@ async def opened(
     assert head is not None
     heard: list[int] = []
     async with trio.open_nursery() as nursery:
-        transport = await open_websocket(
+        transport = open_websocket(
             nursery,
             server,
-            head=head.raw,
+            key=head.key,
             trailing=trailing,
             subprotocol=subprotocol,
             limit_bytes=limit_bytes,
@@ -67,10 +75,8 @@ async def opened(
         )
         one = Opened(transport, server, client)
         one.heard = heard
-        assert bytes(end._incoming.buffer).startswith(b"HTTP/1.1 101 ")
-        end._incoming.buffer.clear()
         if attach:
-            transport.attach(one.outbox)
+            one.attach()
         if connected:
             transport.set_payload_limit(limit_bytes)
         yield one
@@ -155,7 +161,7 @@ async def test_nothing_passes_before_there_is_an_outbox() -> None:
     async with opened(trailing=frame(PING_FRAME, b"a") + frame(TEXT, b"1"), attach=False) as one:
         await wait_all_tasks_blocked()
         assert one.sent() == []
-        one.transport.attach(one.outbox)
+        one.attach()
         assert await one.transport.receive() == [Frame(FrameType.JSON, 0, "1")]
         assert one.sent() == [(PONG, b"a")]
 

@@ -1,0 +1,74 @@
+"""How late messages are that come at an even pace: to a thousand clients of one node, and through Redis to a hundred.
+
+From the publisher's clock to that of the clients, who are many in one process and on another core: what they need to
+read is in it. The references are what the Centrifuge library needs on a comparable machine. Real time: a machine that
+does something else shows that here.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from tests.bench.crowd import bench_process, crowded_node
+from tests.bench.fanout_rate import TOPIC, TOPICS, behind_redis
+from tests.bench.lines import read_line
+from tests.bench.result import Result
+from tests.reliability.line import Line
+
+WARM_UP = 10
+
+
+async def measure(*, quick: bool) -> list[Result]:
+    """Publish at an even pace, to one node and to another behind Redis."""
+    seconds, clients = (1, 250) if quick else (15, 1000)
+    async with _listening(clients) as (listeners, port):
+        alone = await _late_ms(listeners, port, 20, 20 * seconds)
+    async with behind_redis(0) as (node, port):
+        assert node.websocket_address is not None
+        async with bench_process("listen", node.websocket_address.port, 100, TOPIC) as listeners:
+            through_redis = await _late_ms(listeners, port, 100, 100 * seconds)
+    one, two = f"Centrifuge, 20 messages/s, {clients} clients", "Centrifuge, 100 messages/s, 100 clients"
+    return [
+        Result("paced, p50", "ms", alone[0], 7.6, one),
+        Result("paced, p99", "ms", alone[1], 18.8, one),
+        Result("paced through Redis, p50", "ms", through_redis[0], 1.2, two),
+        Result("paced through Redis, p99", "ms", through_redis[1], 3.0, two),
+    ]
+
+
+@asynccontextmanager
+async def _listening(connections: int) -> AsyncIterator[tuple[trio.Process, int]]:
+    async with crowded_node(0, TOPIC, settings={"topics": TOPICS}) as node:
+        assert node.websocket_address is not None
+        assert node.device_address is not None
+        async with bench_process("listen", node.websocket_address.port, connections, TOPIC) as listeners:
+            yield listeners, node.device_address.port
+
+
+async def _late_ms(listeners: trio.Process, port: int, per_s: int, messages: int) -> tuple[float, float]:
+    """Publish so many at this pace; the median and the 99th percentile of how late they were, in milliseconds."""
+    publisher = await Line.connected(port, "device")
+    await _publish(publisher, per_s, WARM_UP)
+    await _ask(listeners)
+    await _publish(publisher, per_s, messages)
+    publisher.close()
+    return await _ask(listeners)
+
+
+async def _publish(publisher: Line, per_s: int, messages: int) -> None:
+    began_s = trio.current_time()
+    for number in range(1, messages + 1):
+        data = {"sent": time.monotonic(), "filler": "x" * 120}
+        await publisher.send({"op": "publish", "topic": TOPIC, "data": data})
+        await trio.sleep_until(began_s + number / per_s)
+
+
+async def _ask(listeners: trio.Process) -> tuple[float, float]:
+    assert listeners.stdin is not None
+    assert listeners.stdout is not None
+    await trio.sleep(0.2)
+    await listeners.stdin.send_all(b"\n")
+    _, median_ms, late_ms = map(float, (await read_line(listeners.stdout)).split())
+    return median_ms, late_ms
