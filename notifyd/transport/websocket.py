@@ -118,7 +118,8 @@ class GuardedStream(trio.abc.Stream):
                 break
             self._on_bytes(0)
             await self._hand_over(messages)
-        seen = guard.messages_seen
+        # A message of which the rest is still to come is counted already: nobody can handle it before it is handed on.
+        seen = guard.messages_seen - (not guard.between_frames)
         piece = guard.next_piece()
         if piece:
             self._on_bytes(self._new_control_frames())

@@ -195,6 +195,16 @@ async def test_a_close_is_answered_and_ends_it() -> None:
         assert one.transport.final_frame(CloseCode.NORMAL, "") == b"", "a second Close would be too many"
 
 
+async def test_a_close_is_answered_that_came_with_the_end_of_a_cut_message() -> None:
+    async with opened() as one:
+        data = frame(TEXT, b"x" * 50)
+        await one.client.send_data(data[:20])
+        await trio.testing.wait_all_tasks_blocked()
+        await one.client.send_data(data[20:] + frame(CLOSE, b"\x03\xe8"))
+        assert await one.transport.receive() == [Frame(FrameType.JSON, 0, "x" * 50)]
+        assert await one.transport.receive() is None
+
+
 async def test_the_end_without_a_close() -> None:
     async with opened() as one:
         one.client.stream.end()
