@@ -18,6 +18,7 @@ from pathlib import Path
 import trio
 
 from tests.bench import (
+    churn,
     codec,
     cold_start,
     connects,
@@ -29,6 +30,7 @@ from tests.bench import (
     field,
     heartbeats,
     idle,
+    latency,
     metrics,
     record,
     recovery_storm,
@@ -36,6 +38,7 @@ from tests.bench import (
     redis_link,
     redis_nodes,
     requests,
+    slow_subscribers,
     traces,
 )
 from tests.bench.curve import Curve
@@ -49,10 +52,12 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "fanout_tls": fanout_tls.measure,
     "fanout_growth": fanout_growth.measure,
     "fanout_paced": fanout_paced.measure,
+    "slow_subscribers": slow_subscribers.measure,
     "field": field.measure,
     "metrics": metrics.measure,
     "idle": idle.measure,
     "heartbeats": heartbeats.measure,
+    "churn": churn.measure,
     "connects": connects.measure,
     "recovery_storm": recovery_storm.measure,
     "cold_start": cold_start.measure,
@@ -63,7 +68,11 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[list[Result]]]] = {
     "traces": traces.measure,
 }
 
-CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {"fanout_growth": fanout_growth.curves, "idle": idle.curves}
+CURVES: dict[str, Callable[..., Awaitable[list[Curve]]]] = {
+    "fanout_growth": fanout_growth.curves,
+    "idle": idle.curves,
+    "latency": latency.curves,
+}
 
 
 def main() -> int:

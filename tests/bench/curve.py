@@ -13,4 +13,5 @@ class Curve:
     x: str
     y: str
     lines: dict[str, list[Any]]
-    logarithmic: bool = False
+    log_x: bool = False
+    log_y: bool = False

@@ -51,7 +51,7 @@ def _short(figure: float) -> str:
 def plot(curve: Curve) -> str:
     """Draw a curve."""
     lines = [Line(name, [(x, y) for x, y in points]) for name, points in curve.lines.items()]
-    x, y = Axis(curve.x, is_log=curve.logarithmic), Axis(curve.y)
+    x, y = Axis(curve.x, is_log=curve.log_x), Axis(curve.y, is_log=curve.log_y)
     return draw_plot(curve.title, lines, x, y, marked=True)
 
 

@@ -38,7 +38,7 @@ async def curves(*, quick: bool) -> list[Curve]:
             for messages, points in ((1, single), (JOINED, joined)):
                 points.append([connections, median([await by_hub_us(node, messages) for _ in range(ROUNDS)])])
     lines = {"one message": single, f"{JOINED} joined": joined}
-    return [Curve("fanout_growth", "CPU a delivery", "subscribers", "us", lines, logarithmic=True)]
+    return [Curve("fanout_growth", "CPU a delivery", "subscribers", "microseconds", lines, log_x=True, log_y=True)]
 
 
 async def _by_topics_us(node: Node, topics: list[str]) -> float:

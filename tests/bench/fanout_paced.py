@@ -24,6 +24,9 @@ WARM_UP = 10
 PATH = f"/ws?topics={TOPIC}"
 DIALOGUE = ('{"op":"ping","id":1}', '"pong"')
 PAYLOAD_BYTES = 150
+NAMES_BYTES = 40
+"""What a payload has beside its filler, about."""
+
 FIELD_MS = 7.6, 18.8
 """Centrifuge's median and 99th percentile elsewhere."""
 
@@ -32,12 +35,12 @@ async def measure(*, quick: bool) -> list[Result]:
     """Publish at an even pace, to one node and to another behind Redis."""
     seconds, clients = (1, 250) if quick else (15, 1000)
     async with _listening(clients) as (listeners, port):
-        alone = await _late_ms(listeners, port, 20, 20 * seconds)
+        alone = await late_ms(listeners, port, 20, 20 * seconds)
     reference = await _of_centrifuge(clients, 20, 20 * seconds) if centrifuge.can_be_built() and not quick else FIELD_MS
     async with behind_redis(0) as (node, port):
         assert node.websocket_address is not None
         async with bench_process("listen", node.websocket_address.port, PATH, 100, *DIALOGUE) as listeners:
-            through_redis = await _late_ms(listeners, port, 100, 100 * seconds)
+            through_redis = await late_ms(listeners, port, 100, 100 * seconds)
     one, two = f"Centrifuge, 20 messages/s, {clients} clients", "Centrifuge elsewhere, 100 messages/s, 100 clients"
     return [
         Result("paced, p50", "ms", alone[0], reference[0], one),
@@ -70,20 +73,22 @@ async def _pace(server: Counterpart, messages: int, per_s: int) -> None:
     assert int(await server.ask(messages, PAYLOAD_BYTES, per_s)) == messages
 
 
-async def _late_ms(listeners: trio.Process, port: int, per_s: int, messages: int) -> tuple[float, float]:
+async def late_ms(
+    listeners: trio.Process, port: int, per_s: int, messages: int, payload_bytes: int = PAYLOAD_BYTES
+) -> tuple[float, float]:
     """Publish so many at this pace; the median and the 99th percentile of how late they were, in milliseconds."""
     publisher = await Line.connected(port, "device")
-    await _publish(publisher, per_s, WARM_UP)
+    await _publish(publisher, per_s, WARM_UP, payload_bytes)
     await _ask(listeners)
-    await _publish(publisher, per_s, messages)
+    await _publish(publisher, per_s, messages, payload_bytes)
     publisher.close()
     return await _ask(listeners)
 
 
-async def _publish(publisher: Line, per_s: int, messages: int) -> None:
+async def _publish(publisher: Line, per_s: int, messages: int, payload_bytes: int) -> None:
     began_s = trio.current_time()
     for number in range(1, messages + 1):
-        data = {"sent": time.monotonic(), "filler": "x" * 120}
+        data = {"sent": time.monotonic(), "filler": "x" * (payload_bytes - NAMES_BYTES)}
         await publisher.send({"op": "publish", "topic": TOPIC, "data": data})
         await trio.sleep_until(began_s + number / per_s)
 

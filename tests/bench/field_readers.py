@@ -28,13 +28,21 @@ def main(port: int, path: str, connections: int, marker: bytes, dialogue: list[b
         print(count(clients, marker, int(line)), flush=True)
 
 
-def connect(port: int, path: str, connections: int, dialogue: list[bytes]) -> list[socket.socket]:
-    """Return so many non-blocking clients that had this dialogue: messages, each with what its answer holds."""
-    return [_connected(port, path, dialogue) for _ in range(connections)]
+def connect(
+    port: int, path: str, connections: int, dialogue: list[bytes], *, receive_bytes: int | None = None
+) -> list[socket.socket]:
+    """Return so many non-blocking clients that had this dialogue: messages, each with what its answer holds.
+
+    Their kernel keeps so many bytes for each that does not read, in place of what it thinks right.
+    """
+    return [_connected(port, path, dialogue, receive_bytes) for _ in range(connections)]
 
 
-def _connected(port: int, path: str, dialogue: list[bytes]) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port))
+def _connected(port: int, path: str, dialogue: list[bytes], receive_bytes: int | None) -> socket.socket:
+    client = socket.socket()
+    if receive_bytes is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    client.connect(("127.0.0.1", port))
     client.sendall(UPGRADE.format(path).encode())
     _read_until(client, b"\r\n\r\n")
     for message, answer in zip(dialogue[::2], dialogue[1::2], strict=True):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import record
-from tests.bench.__main__ import MEASUREMENTS, main
+from tests.bench import document, record
+from tests.bench.__main__ import CURVES, MEASUREMENTS, main
 from tests.bench.curve import Curve
 from tests.bench.result import Result, compare, table
 
@@ -33,11 +33,17 @@ def missed(results: dict[str, Result], share: float) -> list[str]:
     ]
 
 
+HELD_ELSEWHERE = {"churn", "slow_subscribers", "fanout_paced", "fanout_growth"}
+"""What rows 20 and 7 of tests/reliability hold, and what has no target: to have them measured here, too, is not worth
+half a minute."""
+
+
 @pytest.mark.measured
-@pytest.mark.guard(180)
+@pytest.mark.guard(240)
 def test_quick_measurements_meet_half_of_their_targets(tmp_path: Path) -> None:
-    results = run_bench(tmp_path, "--quick")
-    assert len(results) >= 2 * len(MEASUREMENTS) - 1
+    names = [name for name in MEASUREMENTS if name not in HELD_ELSEWHERE]
+    results = run_bench(tmp_path, "--quick", *names)
+    assert len(results) >= 2 * len(names)
     assert missed(results, 0.5) == []
 
 
@@ -72,7 +78,25 @@ def test_a_run_replaces_what_it_measured_and_leaves_the_rest(tmp_path: Path) -> 
     file = tmp_path / "results.json"
     before = Result("a", "us", 2.0, 1.0, "b", target=1.0)
     after = Result("a", "us", 1.0, 1.0, "b", target=1.0)
-    curve = Curve("cost", "Cost", "subscribers", "us", {"one": [[1, 2.0], [10, None]]}, logarithmic=True)
+    curve = Curve("cost", "Cost", "subscribers", "us", {"one": [[1, 2.0], [10, None]]}, log_x=True)
     record.write(file, {"first": [before], "second": [before]}, {"fanout": [curve]})
     record.write(file, {"second": [after]})
     assert record.read(file) == ({"first": [before], "second": [after]}, {"fanout": [curve]})
+
+
+def test_the_readme_and_the_plots_show_the_kept_figures() -> None:
+    results, curves = record.read()
+    assert results.keys() == MEASUREMENTS.keys()
+    assert curves.keys() == CURVES.keys()
+    readme = document.README.read_text(encoding="utf-8")
+    assert document.with_figures(readme, results) == readme, "run `python -m tests.bench.document`"
+    for curve in (curve for some in curves.values() for curve in some):
+        assert (document.PLOTS / f"{curve.name}.svg").read_text(encoding="utf-8") == document.plot(curve), curve.name
+
+
+def test_a_missed_target_is_told_in_the_table() -> None:
+    results = {"one": [Result("a", "us", 2.0, 1.0, "b", target=1.0)], "two": [Result("c", "KB", 1234.5, 2000.0, "d")]}
+    assert document.figures(results).splitlines()[2:] == [
+        "| a | 2 us | 1 us, b | 0.50 | 1, missed | `one` |",
+        "| c | 1,234 KB | 2,000 KB, d | 1.62 |  | `two` |",
+    ]

@@ -60,7 +60,7 @@ async def test_a_request_that_holds_the_loop_is_told_with_its_client(monkeypatch
     assert reply["op"] == "published"
     (line,) = (line for line in lines if line["event"] == "loop_held" and line.get("connection") == newest.id)
     assert line["service"] == "node/listeners/device"
-    assert line["task"] == "notifyd.listeners.accept.ClientListener._serve_admitted"
+    assert line["task"] == "device connection"
     assert line["at"].startswith("notifyd.")
     assert line["held_s"] >= STALL_S
     assert line["cpu_s"] < line["held_s"]
