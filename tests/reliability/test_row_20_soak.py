@@ -7,7 +7,7 @@ import pytest
 from tests.reliability.node_process import running_node, wait_until
 from tests.reliability.soaking import SOAK_SETTINGS, at_rest, let_come_and_go
 
-WARM_UP, CONNECTS = 600, 2000
+WARM_UP, CONNECTS = 2000, 2000
 LONG_WARM_UP, LONG_CONNECTS, LONG_GROWTH = 10_000, 100_000, 0.05
 GROWTH_BYTES = 1024
 """What a connect may leave of memory in so short a run, in which the allocator has not settled yet: a tenth of what a
