@@ -137,6 +137,8 @@ def _blame(connection: Connection, faults: BaseExceptionGroup[RemoteProtocolErro
         fault = fault.exceptions[0]
     assert isinstance(fault, RemoteProtocolError)
     connection.ending = connection.ending or Ending(fault.close_code, fault.message)
+    # The transport remembers the fault, whose way leads through the transport: a cycle, until garbage is collected.
+    fault.__traceback__ = fault.__context__ = None
 
 
 def _hit_barrier(connection: Connection, bugs: Exception | BaseExceptionGroup[Exception]) -> None:
