@@ -16,6 +16,7 @@ from protocol.position import Position
 from tests.kit.lua_server import LuaServer, lua_server
 from tests.kit.redis_process import RedisServer, running_server
 from tests.kit.redis_servers import cluster
+from tests.kit.until import until
 
 KEEP = Retention(1000, 600.0)
 
@@ -215,6 +216,7 @@ async def test_a_server_that_restarts_from_a_dump_begins_an_epoch(had_replica: b
                 await until_replicated(server, replica)
         with asked(server) as before:
             positions = await publish(before, 1, 2)
+            await until(lambda: "rdb_bgsave_in_progress:0" in str(server.cli("INFO", "persistence")))  # for the replica
             server.cli("SAVE")
             positions += await publish(before, 3)
         server.restart()
