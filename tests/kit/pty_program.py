@@ -6,6 +6,7 @@ async with running_in_a_terminal("top", "--url", url) as program:
     assert await program.ended() == 0
 """
 
+import codecs
 import fcntl
 import os
 import pty
@@ -31,6 +32,7 @@ class PtyProgram:
     def __init__(self, process: trio.Process, terminal: int, stream: trio.lowlevel.FdStream) -> None:
         self.process = process
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may cut a character in two
         self._terminal = terminal
         self._stream = stream
 
@@ -44,7 +46,7 @@ class PtyProgram:
     async def _read(self, pattern: str) -> None:
         data = await self._stream.receive_some()
         assert data, f"it ended without {pattern!r}: {self.text}"
-        self.text += data.decode(errors="replace")
+        self.text += self._decoder.decode(data)
 
     async def press(self, keys: str) -> None:
         """Press keys."""
@@ -72,7 +74,7 @@ class PtyProgram:
     async def _read_rest(self) -> None:
         try:
             async for data in self._stream:
-                self.text += data.decode(errors="replace")
+                self.text += self._decoder.decode(data)
         except trio.BrokenResourceError:
             pass  # how a terminal ends
 
