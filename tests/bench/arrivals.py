@@ -2,24 +2,22 @@
 
     python -m tests.bench.arrivals
 
-Each line of stdin is a job, each line of stdout its answer. The clients of a job connect, so many at a time, say what
-they have to say once their upgrade is answered, and stay until the next job begins or stdin ends. A client has arrived
-when it has read all that it waits for.
+Says `ready`; then each line of stdin is a job, each line of stdout its answer. The clients of a job connect, so many at
+a time, say what they have to say once their upgrade is answered, and stay until the next job begins or stdin ends. A
+client has arrived when it has read all that it waits for.
 """
 
 import select
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import trio
 
-from tests.bench.lines import read_line
+from tests.bench.counterpart import Counterpart, cpu_us, running
 from tests.reliability.node_process import raise_descriptor_limit
 from tests.reliability.raw_clients import masked
 
@@ -63,41 +61,34 @@ class Arrived(msgspec.Struct):
 class Load:
     """The process that the clients are in."""
 
-    def __init__(self, process: trio.Process) -> None:
+    def __init__(self, process: Counterpart) -> None:
         self._process = process
 
     async def arrive(self, port: int, arrivals: Sequence[Arrival]) -> Arrived:
         """Let those go that are there, and these arrive; none, to let go only."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        await self._process.stdin.send_all(msgspec.json.encode(Job(port, AT_ONCE, arrivals)) + b"\n")
-        return msgspec.json.decode(await read_line(self._process.stdout), type=Arrived)
+        job = Job(port, AT_ONCE, arrivals)
+        return msgspec.json.decode(await self._process.ask(msgspec.json.encode(job).decode()), type=Arrived)
 
     async def cost_us(self, pid: int, port: int, arrivals: Sequence[Arrival]) -> float:
         """Return the CPU time that one of these arrivals takes of the process `pid`, which serves the port."""
+        spent_us, _ = await self.costs_us(pid, port, arrivals)
+        return spent_us
+
+    async def costs_us(self, pid: int, port: int, arrivals: Sequence[Arrival]) -> tuple[float, float]:
+        """Return that CPU time, and what one of them takes by the clock."""
         await self.arrive(port, ())
         await wait_idle(pid)
         began_us = cpu_us(pid)
-        await self.arrive(port, arrivals)
-        return (cpu_us(pid) - began_us) / len(arrivals)
+        arrived = await self.arrive(port, arrivals)
+        return (cpu_us(pid) - began_us) / len(arrivals), arrived.seconds / len(arrivals) * 1e6
 
 
 @asynccontextmanager
 async def running_load() -> AsyncIterator[Load]:
     """Run the clients' process for the length of the block."""
-    command = [sys.executable, "-m", "tests.bench.arrivals"]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
+    async with running([sys.executable, "-m", "tests.bench.arrivals"]) as process:
+        assert process.first_line == b"ready", process.first_line
         yield Load(process)
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-
-
-def cpu_us(pid: int) -> float:
-    """Return the CPU time of a process's only busy thread (proc(5): schedstat counts in nanoseconds)."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1000
 
 
 async def wait_idle(pid: int) -> None:
@@ -165,6 +156,7 @@ def arrive(job: Job) -> Iterator[socket.socket]:
 
 def main() -> None:
     raise_descriptor_limit()
+    print("ready", flush=True)
     stay: list[socket.socket] = []
     for line in sys.stdin.buffer:
         for client in stay:

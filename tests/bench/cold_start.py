@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench.arrivals import cpu_us
+from tests.bench.counterpart import cpu_us
 from tests.bench.result import Result, compare
 
 NOTIFYD = (sys.executable, "-c", "from notifyd.cli import main; main()")

@@ -3,13 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-
-from tests.bench.lines import read_line
 
 COUNTERPARTS = Path(__file__).parent / "counterparts"
 START_S = 20.0
@@ -39,9 +37,24 @@ class Counterpart:
         return await read_line(self._stdout)
 
 
+async def read_line(stdout: trio.abc.ReceiveStream) -> bytes:
+    """Read one line, which may come in pieces, without its end. Raises AssertionError when the process ends before."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = await stdout.receive_some()
+        assert piece, f"the process ended after saying {line!r}"
+        line += piece
+    return line.rstrip()
+
+
 @asynccontextmanager
-async def running(command: Sequence[object], **environment: str) -> AsyncIterator[Counterpart]:
-    """Run a process from its first line to the end of the block; it is killed there."""
+async def running(
+    command: Sequence[object], *, start_s: float = START_S, cores: Collection[int] = (), **environment: str
+) -> AsyncIterator[Counterpart]:
+    """Run a process, on these cores alone where some are named, from its first line, for which it has `start_s`.
+
+    It is killed at the end of the block.
+    """
     process = await trio.lowlevel.open_process(
         [str(word) for word in command],
         stdin=subprocess.PIPE,
@@ -50,7 +63,9 @@ async def running(command: Sequence[object], **environment: str) -> AsyncIterato
     )
     assert process.stdout is not None
     try:
-        with trio.fail_after(START_S):
+        if cores:
+            os.sched_setaffinity(process.pid, cores)
+        with trio.fail_after(start_s):
             line = await read_line(process.stdout)
         yield Counterpart(process, line)
     finally:

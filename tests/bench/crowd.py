@@ -4,17 +4,14 @@ The node has one core; its clients, and whatever else runs for the measurement, 
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import trio
-
 from notifyd.node import Node, open_node
 from notifyd.settings import load
-from tests.bench.lines import read_line
+from tests.bench.counterpart import Counterpart, running
 from tests.certificates import Certificates
 from tests.reliability.node_process import raise_descriptor_limit
 
@@ -67,28 +64,15 @@ def own_core() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def bench_process(module: str, *arguments: object) -> AsyncIterator[trio.Process]:
+async def bench_process(module: str, *arguments: object) -> AsyncIterator[Counterpart]:
     """Run a module of this directory on the other cores; inside the block it has said `ready`."""
-    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    leave_our_core(process)
-    try:
-        with trio.fail_after(CONNECT_S):
-            assert await read_line(process.stdout) == b"ready"
+    command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
+    async with running(command, start_s=CONNECT_S, cores=_other_cores()) as process:
+        assert process.first_line == b"ready", process.first_line
         yield process
-    finally:
-        with trio.CancelScope(shield=True):
-            await process.stdin.aclose()
-            with trio.move_on_after(5.0):
-                await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
 
-def leave_our_core(process: trio.Process) -> None:
-    """Let a process have every core of the machine but that of the node, if there are others."""
+def _other_cores() -> set[int]:
+    """Return every core of the machine but that of the node, if there are others."""
     ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(process.pid, set(range(os.cpu_count() or 1)) - ours or ours)
+    return set(range(os.cpu_count() or 1)) - ours or ours

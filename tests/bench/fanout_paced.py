@@ -16,7 +16,6 @@ from tests.bench import centrifuge
 from tests.bench.counterpart import Counterpart
 from tests.bench.crowd import bench_process, crowded_node
 from tests.bench.fanout_rate import TOPIC, TOPICS, behind_redis
-from tests.bench.lines import read_line
 from tests.bench.result import Result
 from tests.reliability.line import Line
 
@@ -51,7 +50,7 @@ async def measure(*, quick: bool) -> list[Result]:
 
 
 @asynccontextmanager
-async def _listening(connections: int) -> AsyncIterator[tuple[trio.Process, int]]:
+async def _listening(connections: int) -> AsyncIterator[tuple[Counterpart, int]]:
     async with crowded_node(0, TOPIC, settings={"topics": TOPICS}) as node:
         assert node.websocket_address is not None
         assert node.device_address is not None
@@ -74,7 +73,7 @@ async def _pace(server: Counterpart, messages: int, per_s: int) -> None:
 
 
 async def late_ms(
-    listeners: trio.Process, port: int, per_s: int, messages: int, payload_bytes: int = PAYLOAD_BYTES
+    listeners: Counterpart, port: int, per_s: int, messages: int, payload_bytes: int = PAYLOAD_BYTES
 ) -> tuple[float, float]:
     """Publish so many at this pace; the median and the 99th percentile of how late they were, in milliseconds."""
     publisher = await Line.connected(port, "device")
@@ -93,10 +92,7 @@ async def _publish(publisher: Line, per_s: int, messages: int, payload_bytes: in
         await trio.sleep_until(began_s + number / per_s)
 
 
-async def _ask(listeners: trio.Process) -> tuple[float, float]:
-    assert listeners.stdin is not None
-    assert listeners.stdout is not None
+async def _ask(listeners: Counterpart) -> tuple[float, float]:
     await trio.sleep(0.2)
-    await listeners.stdin.send_all(b"\n")
-    _, median_ms, late_ms = map(float, (await read_line(listeners.stdout)).split())
+    _, median_ms, late_ms = map(float, (await listeners.ask()).split())
     return median_ms, late_ms

@@ -15,9 +15,9 @@ import trio
 
 from notifyd.hub.registry import Topic
 from notifyd.node import Node
+from tests.bench.counterpart import Counterpart
 from tests.bench.crowd import bench_process, crowded_node
 from tests.bench.fanout import DATA
-from tests.bench.lines import read_line
 from tests.bench.result import Result
 from tests.kit.redis_servers import standalone
 from tests.reliability.cluster_process import running_nodes
@@ -82,13 +82,10 @@ async def _delivery(node: Node, port: int, messages: int) -> Cost:
     return Cost(spent_s / delivered * 1e6, real_s / delivered * 1e6)
 
 
-async def _publish(flood: trio.Process, topic: Topic, messages: int) -> int:
+async def _publish(flood: Counterpart, topic: Topic, messages: int) -> int:
     """Let about so many be published, and wait until all clients' sockets have them; tell how many they were."""
-    assert flood.stdin is not None
-    assert flood.stdout is not None
     first = topic.position.offset if topic.position else 0
-    await flood.stdin.send_all(b"%d\n" % messages)
-    published = int((await read_line(flood.stdout)).split()[0])
+    published = int((await flood.ask(messages)).split()[0])
     with trio.fail_after(DELIVER_S):
         while topic.position is None or topic.position.offset < first + published or not _sent(topic):  # noqa: ASYNC110
             await trio.sleep(0.001)

@@ -5,7 +5,6 @@ them stand the same script, and the same messages, taken by redis-py's synchrono
 itself is good for on this machine, in this minute.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +21,7 @@ from notifyd.clock import Clock
 from notifyd.events import NoEvents
 from notifyd.hub.hub import Hub
 from notifyd.settings import BrokerSettings, Settings, Url
+from tests.bench.counterpart import running
 from tests.bench.result import Result, compare
 from tests.kit.redis_process import RedisServer
 from tests.kit.redis_servers import standalone
@@ -39,6 +39,7 @@ PUBLISHER = """
 import sys
 from redis import Redis
 redis, channel, envelope = Redis(port=int(sys.argv[1])), sys.argv[2], bytes.fromhex(sys.argv[3])
+print("ready", flush=True)
 for line in sys.stdin:
     first, count = map(int, line.split())
     for start in range(first, first + count, 500):
@@ -129,23 +130,19 @@ async def _received_us(hub: Hub, server: RedisServer, times: int, first: int) ->
     topic = f"received:{first}"
     await hub.broker.subscribe(topic, KEEP)
     envelope = pack_message({"text": "x" * 130}, None, None, "other", 1)
-    command = [sys.executable, "-c", PUBLISHER, str(server.port), Names("notifyd").channel(topic), envelope.hex()]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
+    command = [sys.executable, "-c", PUBLISHER, server.port, Names("notifyd").channel(topic), envelope.hex()]
     counted = _Counting(hub.fanout.deliver)
     hub.fanout.deliver = counted  # type: ignore[method-assign, assignment]
     try:
-        await process.stdin.send_all(b"1 500\n")
-        await counted.reaches(500)
-        began_s = time.process_time()
-        await process.stdin.send_all(f"501 {times}\n".encode())
-        await counted.reaches(500 + times)
-        return (time.process_time() - began_s) / times * 1e6
+        async with running(command) as publisher:
+            await publisher.tell(b"1 500\n")
+            await counted.reaches(500)
+            began_s = time.process_time()
+            await publisher.tell(f"501 {times}\n".encode())
+            await counted.reaches(500 + times)
+            return (time.process_time() - began_s) / times * 1e6
     finally:
         hub.fanout.deliver = counted.deliver  # type: ignore[method-assign, assignment]
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
         await hub.broker.unsubscribe(topic)
 
 

@@ -4,17 +4,13 @@ All send the same commands to the same server, in turns; the clients of redis-py
 told is the real time one command took, ours against the better of the two: the target is a fifth of it.
 """
 
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import trio
 
 from notifyd.broker.redis.link import Link
-from tests.bench.lines import read_line
+from tests.bench.counterpart import COUNTERPARTS, Counterpart, running
 from tests.bench.result import Result, compare
 from tests.kit.redis_links import dial_port, running_link
 from tests.kit.redis_servers import standalone
@@ -27,7 +23,6 @@ SLOWER = 5
 
 TARGET = 5.0
 START_S = 20.0
-COUNTERPARTS = Path(__file__).parent / "counterparts"
 
 
 async def measure(*, quick: bool) -> list[Result]:
@@ -37,16 +32,16 @@ async def measure(*, quick: bool) -> list[Result]:
     with standalone(appendonly="no") as server:
         async with (
             running_link(dial_port(server.port), deadline_s=START_S) as link,
-            _counterpart("redis_asyncio.py", server.port, TASKS) as theirs,
-            _counterpart("redis_sync.py", server.port) as serial,
+            running([sys.executable, COUNTERPARTS / "redis_asyncio.py", server.port, TASKS]) as theirs,
+            running([sys.executable, COUNTERPARTS / "redis_sync.py", server.port]) as serial,
         ):
             for command in COMMANDS:
                 await _cost_us(link, command, times // 10)  # the first is told the sizes of buffers
                 costs = [
                     (
                         await _cost_us(link, command, times),
-                        await theirs.cost_us(command, times // SLOWER),
-                        await serial.cost_us(command, times // SLOWER),
+                        await _told_us(theirs, command, times // SLOWER),
+                        await _told_us(serial, command, times // SLOWER),
                     )
                     for _ in range(rounds)
                 ]
@@ -72,33 +67,5 @@ async def _cost_us(link: Link, command: str, times: int) -> float:
     return (time.perf_counter() - began_s) / (times // TASKS * TASKS) * 1e6
 
 
-class _Counterpart:
-    """A process that measures when it is told to."""
-
-    def __init__(self, process: trio.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._stdin = process.stdin
-        self._stdout = process.stdout
-
-    async def read_line(self) -> bytes:
-        return await read_line(self._stdout)
-
-    async def cost_us(self, command: str, times: int) -> float:
-        await self._stdin.send_all(f"{command} {times}\n".encode())
-        return float(await self.read_line())
-
-
-@asynccontextmanager
-async def _counterpart(script: str, *arguments: int) -> AsyncIterator[_Counterpart]:
-    command = [sys.executable, str(COUNTERPARTS / script), *map(str, arguments)]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        counterpart = _Counterpart(process)
-        with trio.fail_after(START_S):
-            assert await counterpart.read_line() == b"ready"
-        yield counterpart
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
+async def _told_us(counterpart: Counterpart, command: str, times: int) -> float:
+    return float(await counterpart.ask(command, times))

@@ -1,5 +1,6 @@
 """A terminal for tests: commands run one after the other in one shell, and some go on running beside it."""
 
+import codecs
 import os
 import signal
 import subprocess
@@ -20,13 +21,14 @@ class Running:
     def __init__(self, process: trio.Process) -> None:
         self.shown = ""
         self.process = process
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may cut a character in two
         self._news = trio.Event()
 
     async def listen(self) -> None:
         """Take in what is printed, until the program closes its output."""
         assert self.process.stdout is not None
         async for piece in self.process.stdout:
-            self.shown += piece.decode(errors="replace")
+            self.shown += self._decoder.decode(piece)
             self._tell()
         await self.process.wait()
         self._tell()
