@@ -58,7 +58,22 @@ class CountingLink(LoadLink):
                 self.worker.made_whole(self)
 
 
-class PublishingLink(LoadLink):
+class SendingLink(LoadLink):
+    """Sends when it is its turn."""
+
+    __slots__ = ()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may send now."""
+        return self.is_open
+
+    def send_one(self, due_ns: int) -> None:
+        """Send once; `due_ns` is what the latency counts from."""
+        raise NotImplementedError
+
+
+class PublishingLink(SendingLink):
     """Publishes on topics in turn, and waits for the replies; `quota` is how many times at most, where there is one."""
 
     __slots__ = ("_next_id", "_turn", "quota", "rests_until_ns", "topics", "waiting", "work")
@@ -81,8 +96,8 @@ class PublishingLink(LoadLink):
         is_free = self.is_open and not self.rests_until_ns
         return is_free and len(self.waiting) < self.work.in_flight and self.quota != 0
 
-    def publish(self, due_ns: int) -> None:
-        """Publish once; `due_ns` is what the latency counts from."""
+    def send_one(self, due_ns: int) -> None:
+        """Publish once."""
         self.send(self._make(due_ns))
 
     def fill(self, stamp_ns: int) -> None:
@@ -122,7 +137,7 @@ class PublishingLink(LoadLink):
                 self.work.rest(self, now() + int(heard.retry_after * 1e9))
 
 
-class BeatingLink(LoadLink):
+class BeatingLink(SendingLink):
     """Sends heartbeats, and times their answers."""
 
     __slots__ = ("is_waiting", "work")
@@ -132,10 +147,10 @@ class BeatingLink(LoadLink):
         self.work = work
         self.is_waiting = False
 
-    def beat(self, stamp: int) -> None:
+    def send_one(self, due_ns: int) -> None:
         """Send a PING."""
         self.is_waiting = True
-        super().beat(stamp)
+        self.beat(due_ns)
 
     def answered(self, stamp: int) -> None:
         """Time the answer."""

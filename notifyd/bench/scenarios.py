@@ -28,10 +28,11 @@ _BEAT_NS = 1_000_000_000 // BEATS_A_SECOND
 class PublishLoad(Sending):
     """Publishers that wait for replies, each counted."""
 
+    senders: Sequence[PublishingLink]
+
     def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
-        self.publishers: Sequence[PublishingLink] = [link for link in self.links if isinstance(link, PublishingLink)]
-        self._turn = 0
+        self.senders = [link for link in self.links if isinstance(link, PublishingLink)]
         self._resting: list[PublishingLink] = []
 
     def make_link(self, number: int) -> LoadLink:
@@ -56,7 +57,7 @@ class PublishLoad(Sending):
 
     def load(self, now_ns: int) -> None:
         """Begin to send."""
-        self.set_schedule(self.plan.load.rate, len(self.publishers), self.all_publishers, now_ns)
+        self.set_schedule(self.plan.load.rate, len(self.senders), self.all_publishers, now_ns)
         if self.schedule is None:
             self.fill_all(now_ns)
 
@@ -87,27 +88,13 @@ class PublishLoad(Sending):
 
     def fill_all(self, now_ns: int) -> None:
         """Have all publish what they may."""
-        for publisher in self.publishers:
+        for publisher in self.senders:
             self.worker.attempt(publisher, publisher.fill, now_ns)
 
     @property
     def is_settled(self) -> bool:
         """Whether every answer that can come has come."""
-        return not self.is_loading and not any(publisher.waiting for publisher in self.publishers if publisher.is_open)
-
-    def next_sender(self) -> PublishingLink | None:
-        """Return the next publisher that has room."""
-        for _ in self.publishers:
-            self._turn = (self._turn + 1) % len(self.publishers)
-            if self.publishers[self._turn].has_room:
-                return self.publishers[self._turn]
-        return None
-
-    def send(self, sender: LoadLink, due_ns: int) -> None:
-        """Have it send once."""
-        assert isinstance(sender, PublishingLink)
-        self.sent += 1
-        self.worker.attempt(sender, sender.publish, due_ns)
+        return not self.is_loading and not any(publisher.waiting for publisher in self.senders if publisher.is_open)
 
     def published(self, due_ns: int, topic: int) -> None:  # noqa: ARG002 - for who counts deliveries
         """Take note of a publish that was accepted."""
@@ -119,7 +106,7 @@ class DeliveryLoad(PublishLoad):
 
     def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
-        self.publishers = [
+        self.senders = [
             PublishingLink(self, self.nature.connections + number, self.topics_of(number))
             for number in self.plan.share(self.nature.publishers)
         ]
@@ -153,7 +140,7 @@ class DeliveryLoad(PublishLoad):
 
     def connect(self, now_ns: int) -> None:  # noqa: ARG002 - as in Sending
         """Open publishers and subscribers."""
-        self.worker.open_all([*self.publishers, *self.links])
+        self.worker.open_all([*self.senders, *self.links])
 
     def published(self, due_ns: int, topic: int) -> None:  # noqa: ARG002 - deliveries are timed, not replies
         """Note how many deliveries are due for it."""
@@ -194,7 +181,7 @@ class RecoveryLoad(DeliveryLoad):
 
     def miss(self) -> None:
         """Publish what the links that are away will have missed."""
-        for publisher in self.publishers:
+        for publisher in self.senders:
             publisher.quota = self.plan.load.missed * len(publisher.topics)
         for link in self.links:
             assert isinstance(link, CountingLink)
@@ -206,7 +193,7 @@ class RecoveryLoad(DeliveryLoad):
         """Whether all links are cut, or every publish that can be answered has been."""
         if self.worker.step is LoadStep.CUT:
             return not any(link.is_open for link in self.links)
-        open_ones = [publisher for publisher in self.publishers if publisher.is_open]
+        open_ones = [publisher for publisher in self.senders if publisher.is_open]
         return not any(publisher.waiting or publisher.quota for publisher in open_ones)
 
     def begin(self, step: LoadStep, now_ns: int) -> None:
@@ -237,11 +224,12 @@ class RecoveryLoad(DeliveryLoad):
 class HeartbeatLoad(Sending):
     """Links that send heartbeats: as fast as they are answered, or by a schedule."""
 
+    senders: Sequence[BeatingLink]
+
     def __init__(self, worker: "LoadWorker") -> None:
         super().__init__(worker)
-        self._beaters = [link for link in self.links if isinstance(link, BeatingLink)]
+        self.senders = [link for link in self.links if isinstance(link, BeatingLink)]
         self._resting: deque[tuple[int, BeatingLink]] = deque()
-        self._turn = 0
 
     def make_link(self, number: int) -> LoadLink:
         """Make one of the links."""
@@ -252,14 +240,14 @@ class HeartbeatLoad(Sending):
         rate, connections = self.plan.load.rate, self.nature.connections
         if rate is None and self.plan.load.scenario is Scenario.IDLE:
             rate = connections / self.plan.load.heartbeat_s
-        self.set_schedule(rate, len(self._beaters), connections, now_ns)
+        self.set_schedule(rate, len(self.senders), connections, now_ns)
         if self.schedule is None:
-            self._resting.extend((now_ns, beater) for beater in self._beaters)
+            self._resting.extend((now_ns, beater) for beater in self.senders)
 
     @property
     def is_settled(self) -> bool:
         """Whether every answer that can come has come."""
-        return not self.is_loading and not any(beater.is_waiting for beater in self._beaters if beater.is_open)
+        return not self.is_loading and not any(beater.is_waiting for beater in self.senders if beater.is_open)
 
     @property
     def next_ns(self) -> int | None:
@@ -267,19 +255,6 @@ class HeartbeatLoad(Sending):
         if self.is_loading and self._resting:
             return self._resting[0][0]
         return super().next_ns
-
-    def next_sender(self) -> BeatingLink | None:
-        """Return the next link that is open."""
-        for _ in self._beaters:
-            self._turn = (self._turn + 1) % len(self._beaters)
-            if self._beaters[self._turn].is_open:
-                return self._beaters[self._turn]
-        return None
-
-    def send(self, sender: LoadLink, due_ns: int) -> None:
-        """Have it send once."""
-        self.sent += 1
-        self.worker.attempt(sender, sender.beat, due_ns)
 
     def answered(self, beater: BeatingLink, stamp_ns: int) -> None:
         """Count a heartbeat that was answered, and send another when the link may."""
@@ -289,7 +264,7 @@ class HeartbeatLoad(Sending):
             if due_ns > self.last_ns:
                 self._resting.append((due_ns, beater))
             else:
-                beater.beat(self.last_ns)
+                beater.send_one(self.last_ns)
 
     def advance(self, now_ns: int) -> None:
         """Do what is due."""
@@ -297,7 +272,7 @@ class HeartbeatLoad(Sending):
         while self.is_loading and self._resting and self._resting[0][0] <= now_ns:
             _, beater = self._resting.popleft()
             if beater.is_open:
-                self.worker.attempt(beater, beater.beat, now_ns)
+                self.worker.attempt(beater, beater.send_one, now_ns)
 
 
 _KINDS: dict[Scenario, type[Work]] = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from notifyd.bench.links import LoadLink, now
 from notifyd.bench.orders import LoadStep
 from notifyd.bench.pacing import Schedule
-from notifyd.bench.roles import CountingLink
+from notifyd.bench.roles import CountingLink, SendingLink
 
 if TYPE_CHECKING:
     from notifyd.bench.worker import LoadWorker
@@ -143,6 +143,9 @@ class Work:
 class Sending(Work):
     """Links that are opened first, and then senders that send in turn."""
 
+    senders: Sequence[SendingLink]
+    _turn = 0
+
     def connect(self, now_ns: int) -> None:  # noqa: ARG002 - these are not opened at the rate
         """Open all links, so many at a time."""
         self.worker.open_all(self.links)
@@ -154,13 +157,13 @@ class Sending(Work):
     def opened(self, link: LoadLink) -> None:
         """Count nothing yet."""
 
-    def next_sender(self) -> LoadLink | None:
+    def next_sender(self) -> SendingLink | None:
         """Return whose turn it is, None where all wait for answers."""
-        raise NotImplementedError
-
-    def send(self, sender: LoadLink, due_ns: int) -> None:
-        """Have it send once."""
-        raise NotImplementedError
+        for _ in self.senders:
+            self._turn = (self._turn + 1) % len(self.senders)
+            if self.senders[self._turn].has_room:
+                return self.senders[self._turn]
+        return None
 
     @property
     def next_ns(self) -> int | None:
@@ -178,5 +181,6 @@ class Sending(Work):
             if sender is None:
                 schedule.hold()
                 return
-            self.send(sender, schedule.take(now_ns))
+            self.sent += 1
+            self.worker.attempt(sender, sender.send_one, schedule.take(now_ns))
         schedule.release()
