@@ -72,7 +72,7 @@ async def _come_and_go(node: NodeProcess, number: int, token: str, chance: rando
     client.close()
 
 
-async def let_come_and_go(node: NodeProcess, count: int, seed: int) -> None:
+async def _let_come_and_go(node: NodeProcess, count: int, seed: int) -> None:
     """Let so many clients come, some at once, and go."""
     token = Signer(AuthSettings(keys=(TokenKey(algorithm="HS512", secret=Secret(SECRET)),))).sign(
         "ann", now_s=1_700_000_000, subscribe=["**"], publish=["**"]
@@ -89,9 +89,23 @@ async def let_come_and_go(node: NodeProcess, count: int, seed: int) -> None:
             nursery.start_soon(clients)
 
 
-async def at_rest(node: NodeProcess) -> tuple[dict[str, float], int]:
+async def _at_rest(node: NodeProcess) -> tuple[dict[str, float], int]:
     """The gauges and descriptors of the node once nobody is connected."""
     await node.wait_metric("connections", 0)
     await node.wait_metric("topics", 0)
     await trio.sleep(1.2)  # sessions have run out, and were swept
     return {name: await node.metric(name) for name in GAUGES}, await node.steady_descriptors()
+
+
+async def soak(node: NodeProcess, *, warm_up: int, clients: int) -> tuple[int, int]:
+    """Let so many come and go, and then these; the memory of the node at rest before them and after, in bytes.
+
+    Raises AssertionError where gauges, descriptors or the barrier are not what they were.
+    """
+    await _let_come_and_go(node, warm_up, seed=1)
+    before, before_bytes = await _at_rest(node), node.resident_bytes
+    await _let_come_and_go(node, clients, seed=2)
+    assert await _at_rest(node) == before
+    assert await node.metric("barrier_hits_total") == 0
+    assert node.failures == []
+    return before_bytes, node.resident_bytes
