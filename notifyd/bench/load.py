@@ -53,7 +53,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     Without `url` a node of its own is started, with `broker` and `settings` (dotted keys, TOML values), and spoken to
     over `transport`. `rate` is operations a second of all together: connects, publishes or heartbeats; None is as fast
-    as they are accepted. `http` is where a node that is not ours answers `/metrics`.
+    as they are accepted. `http` is where a node that is not ours answers `/metrics`, for which it may want an API key.
     """
 
     scenario: Scenario
@@ -76,6 +76,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     cut: Cut = "client"
     """Who cuts: the load resets all connections, or somebody ends the server, and starts it again."""
     http: str | None = None
+    api_key: str | None = None
     broker: str | None = None
     settings: dict[str, str] = msgspec.field(default_factory=dict)
 

@@ -34,7 +34,7 @@ async def open_site(load: Load) -> AsyncIterator[Site]:
     site = Site(load.url, await resolve(load.url), Vitals())
     async with trio.open_nursery() as nursery:
         if load.http is not None:
-            await nursery.start(site.vitals.follow, load.http.rstrip("/"))
+            await nursery.start(site.vitals.follow, load.http.rstrip("/"), load.api_key)
         yield site
         nursery.cancel_scope.cancel()
 

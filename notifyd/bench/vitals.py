@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from resource import getpagesize
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import trio
 
@@ -54,10 +54,12 @@ class Vitals:
             return None
         return Usage(time.monotonic_ns(), sum(cpu_s for cpu_s, _ in used), sum(size for _, size in used))
 
-    async def follow(self, url: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def follow(
+        self, url: str, api_key: str | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Ask `/metrics` of a node's HTTP listener again and again. Raises NotifydError when it does not answer."""
         while True:
-            self._told = await _ask(url)
+            self._told = await _ask(url, api_key)
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             await trio.sleep(ASKED_EVERY_S)
@@ -83,24 +85,34 @@ def _process_usage(pid: int) -> tuple[float, int] | None:
     return cpu_ns / 1e9, pages * getpagesize()
 
 
-async def _ask(url: str) -> Usage:
+async def _ask(url: str, api_key: str | None) -> Usage:
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 80
-    request = f"GET {parts.path.rstrip('/')}/metrics HTTP/1.0\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
+    shown = "" if api_key is None else f"Authorization: Bearer {api_key}\r\n"
+    request = f"GET {parts.path.rstrip('/')}/metrics HTTP/1.0\r\nHost: {parts.netloc}\r\n{shown}\r\n"
     answer = b""
     try:
         with trio.fail_after(METRICS_ANSWER_S):
-            async with await trio.open_tcp_stream(host, port) as stream:
+            async with await _dial(parts) as stream:
                 await stream.send_all(request.encode())
                 async for data in stream:
                     answer += data
                     if len(answer) > MOST_ANSWER_BYTES:
                         break
-    except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+    except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError):
         raise NotifydError(f"notifyd bench: no answer from {url}/metrics: is that the node's [listen] http?") from None
+    if answer.split(b" ", 2)[1:2] in ([b"401"], [b"403"]):
+        raise NotifydError(f"notifyd bench: {url} wants one of the node's API keys: give --api-key, or NOTIFYD_API_KEY")
     found = {name: figure.search(answer) for name, figure in _FIGURES.items()}
     cpu, memory = found["cpu"], found["memory"]
     if cpu is None or memory is None:
         status = answer.partition(b"\r\n")[0].decode(errors="replace")
         raise NotifydError(f"notifyd bench: {url}/metrics tells nothing of CPU and memory: {status[:100]}")
     return Usage(time.monotonic_ns(), float(cpu[1]), int(float(memory[1])))
+
+
+async def _dial(parts: SplitResult) -> trio.abc.Stream:
+    """Connect to a URL's host, by TLS where that says so. Raises OSError, and ValueError for a port that is none."""
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return await trio.open_ssl_over_tcp_stream(host, parts.port or 443, https_compatible=True)
+    return await trio.open_tcp_stream(host, parts.port or 80)

@@ -12,6 +12,7 @@ import typer
 
 from notifyd.bench.load import Cut, EncodingName, Load, Scenario, TransportName
 from notifyd.bench.payload import LEAST_PAYLOAD_BYTES
+from notifyd.cli.node_api import ApiKeyOption
 from notifyd.cli.server_options import TokenOption
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from notifyd.bench.report import Comparison, LoadReport, Sample
+
+SECRETS = ("--token", "--api-key")
+"""Options whose values are shown to nobody."""
 
 REACH_S = 10.0
 """How long a node has to let a first client in."""
@@ -90,6 +94,7 @@ def bench(
     settings: SettingsOption = None,
     broker: BrokerOption = None,
     http: MetricsUrlOption = None,
+    api_key: ApiKeyOption = None,
     profile: ProfileOption = None,
     html: HtmlOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -119,6 +124,7 @@ def bench(
         missed=missed,
         cut=cut,
         http=http,
+        api_key=api_key if http else None,
         broker=broker,
         settings=read_assignments(settings or []),
     )
@@ -253,12 +259,14 @@ def write_page(path: Path, report: "LoadReport | Comparison") -> None:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return how to run the same again, without the token."""
+    """Return how to run the same again, without the token, the API key and the passwords of URLs."""
+    import re
     import shlex
 
     shown, is_secret = ["notifyd"], False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
-        shown.append("…" if is_secret else f"{name}=…" if name == "--token" and equals else argument)
-        is_secret = argument == "--token"
+        known = re.sub(r"(://[^/@:]*:)[^/@]+@", r"\1…@", argument)
+        shown.append("…" if is_secret else f"{name}=…" if name in SECRETS and equals else known)
+        is_secret = argument in SECRETS
     return " ".join(part if "…" in part else shlex.quote(part) for part in shown)

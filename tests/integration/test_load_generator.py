@@ -26,7 +26,7 @@ from tests.certificates import Certificates, certificates
 from tests.kit.pty_program import ENVIRONMENT, NOTIFYD
 from tests.kit.tcp_proxy import open_proxy
 from tests.reliability.cluster_process import running_nodes
-from tests.reliability.node_process import NodeProcess, started_node
+from tests.reliability.node_process import NodeProcess, running_node, started_node
 
 __all__ = ["certificates"]
 
@@ -160,8 +160,21 @@ async def test_what_a_remote_node_uses_is_read_from_its_metrics(node: NodeProces
     http = f"http://127.0.0.1:{node.ports['http']}"
     load = Load(scenario=Scenario.IDLE, url=url_of(node, "device"), http=http, connections=1, processes=1, seconds=0.1)
     assert ((await run_load(load)).server_memory_bytes or 0) > 10_000_000
-    with pytest.raises(NotifydError, match=r"no answer from http://127.0.0.1:1/metrics"):
-        await run_load(msgspec.structs.replace(load, http="http://127.0.0.1:1"))
+    for unreachable in ("http://127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1:port"):
+        with pytest.raises(NotifydError, match=f"no answer from {unreachable}/metrics"):
+            await run_load(msgspec.structs.replace(load, http=unreachable))
+
+
+async def test_a_node_with_api_keys_tells_who_shows_one() -> None:
+    async with running_node({"AUTH__API_KEYS": '["a key that is long enough for one"]'}) as node:
+        http = f"http://127.0.0.1:{node.ports['http']}"
+        load = Load(
+            scenario=Scenario.IDLE, url=url_of(node, "device"), http=http, connections=1, processes=1, seconds=0.1
+        )
+        with pytest.raises(NotifydError, match=r"wants one of the node's API keys: give --api-key"):
+            await run_load(load)
+        shown = msgspec.structs.replace(load, api_key="a key that is long enough for one")
+        assert ((await run_load(shown)).server_memory_bytes or 0) > 10_000_000
 
 
 async def test_given_too_few_descriptors_it_says_so(node: NodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,13 @@ def test_settings_of_its_own_node() -> None:
     assert not {"NOTIFYD_TOKEN", "NOTIFYD_LISTEN__HTTP"} & environment.keys()
 
 
-def test_the_command_that_is_shown_has_no_token_in_it() -> None:
+def test_the_command_that_is_shown_has_no_secret_in_it() -> None:
     assert command_line(["bench", "fanout", "--token", "ey.J", "--html", "a b"]) == (
         "notifyd bench fanout --token … --html 'a b'"
     )
     assert command_line(["bench", "--token=ey.J"]) == "notifyd bench --token=…"
+    assert command_line(["bench", "--api-key", "k"]) == "notifyd bench --api-key …"
+    assert command_line(["bench", "--broker", "redis://u:p@h:1/2"]) == "notifyd bench --broker redis://u:…@h:1/2"
 
 
 def test_what_a_load_takes_where_nothing_is_asked_for() -> None:
