@@ -25,34 +25,36 @@ class Metrics:
             name: {series: Histogram(metric.bounds) for series in metric.series()}
             for name, metric in HISTOGRAMS.items()
         }
-        self._names = {name: tuple(metric.labels) for name, metric in {**COUNTERS, **HISTOGRAMS}.items()}
+        self._declared = {**COUNTERS, **HISTOGRAMS}
+        self._names = {name: tuple(metric.labels) for name, metric in self._declared.items()}
         self._shown: dict[str, Shown] = {}
 
     def count(self, name: str, amount: int, labels: Mapping[str, str]) -> bool:
         """Add to a counter; False when the catalogue has none of that name with those labels and values."""
-        counts = self._counts.get(name)
-        if counts is None:
+        series = self._find(self._counts, name, labels)
+        if series is None:
             return False
-        series: Series | None = tuple(labels.values())
-        if series not in counts or tuple(labels) != self._names[name]:
-            series = _series(COUNTERS[name], labels)
-            if series is None or series not in counts:
-                return False
-        counts[series] += amount
+        self._counts[name][series] += amount
         return True
 
     def observe(self, name: str, value: float, times: int, labels: Mapping[str, str]) -> bool:
         """Put a value into a histogram; False when the catalogue has none of that name with those labels and values."""
-        histograms = self._histograms.get(name)
-        if histograms is None:
+        series = self._find(self._histograms, name, labels)
+        if series is None:
             return False
-        series: Series | None = tuple(labels.values())
-        if series not in histograms or tuple(labels) != self._names[name]:
-            series = _series(HISTOGRAMS[name], labels)
-            if series is None or series not in histograms:
-                return False
-        histograms[series].observe(value, times)
+        self._histograms[name][series].observe(value, times)
         return True
+
+    def _find(self, kept: Mapping[str, Mapping[Series, object]], name: str, labels: Mapping[str, str]) -> Series | None:
+        """Return the series of these labels, soonest for who gives them in their order; None where there is none."""
+        known = kept.get(name)
+        if known is None:
+            return None
+        series = tuple(labels.values())
+        if series in known and tuple(labels) == self._names[name]:
+            return series
+        ordered = _series(self._declared[name], labels)
+        return ordered if ordered in known else None
 
     def show(self, name: str, value: Shown) -> None:
         """Ask here for the value of a gauge or a counter of the catalogue. Raises KeyError for any other name."""
