@@ -8,7 +8,7 @@ from notifyd.bench.load import EncodingName, Load, Scenario, TransportName
 from notifyd.bench.running import run_load
 from tests.bench.curve import Curve
 
-RATES = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 35_000, 40_000, 45_000, 50_000)
+RATES = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 35_000, 40_000, 45_000, 50_000, 60_000, 80_000)
 CONNECTIONS = 200
 SECONDS = 3.0
 SATURATED = 0.95
